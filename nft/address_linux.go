@@ -1,0 +1,232 @@
+package nft
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// A shared IPv4 address is a /32 of scope host, labelled as ours: source
+// selection never takes an address of that scope for a connection to
+// elsewhere, and the label tells it from an address that the node has of its
+// own. For IPv6 see add6.
+const labelSuffix = ":earshot"
+
+func label(ifname string) string {
+	if len(ifname)+len(labelSuffix) > maxInterface {
+		return labelSuffix[1:]
+	}
+	return ifname + labelSuffix
+}
+
+// ours reports whether an address was put there by Earshot.
+func ours(a netlink.Addr) bool {
+	ones, bits := a.Mask.Size()
+	return ones == bits && (a.Scope == unix.RT_SCOPE_HOST || addrOf(a).Is6()) &&
+		(a.Label == labelSuffix[1:] || strings.HasSuffix(a.Label, labelSuffix))
+}
+
+// listAddresses lists all addresses, with the names of their interfaces.
+func (p *Plane) listAddresses() ([]netlink.Addr, map[int]string, error) {
+	links, err := p.links.LinkList()
+	if err != nil {
+		return nil, nil, fmt.Errorf("list interfaces: %w", err)
+	}
+	names := map[int]string{}
+	for _, l := range links {
+		names[l.Attrs().Index] = l.Attrs().Name
+	}
+	addrs, err := p.links.AddrList(nil, unix.AF_INET)
+	if err != nil {
+		return nil, nil, fmt.Errorf("list addresses: %w", err)
+	}
+	addrs6, err := p.list6()
+	if err != nil {
+		return nil, nil, fmt.Errorf("list IPv6 addresses: %w", err)
+	}
+	return append(addrs, addrs6...), names, nil
+}
+
+func addrOf(a netlink.Addr) netip.Addr {
+	addr, _ := netip.AddrFromSlice(a.IP)
+	return addr.Unmap()
+}
+
+// refuse takes services out of the ruleset whose address is the node's own:
+// rules for it would cut the node off. It returns an error for each.
+func (p *Plane) refuse(rs *Ruleset) ([]error, error) {
+	addrs, names, err := p.listAddresses()
+	if err != nil {
+		return nil, err
+	}
+	var refused []error
+	var kept []Service
+	for _, s := range rs.Services {
+		if err := ownAddress(s, addrs, names); err != nil {
+			refused = append(refused, fmt.Errorf("service %q: %w", s.Name, err))
+			continue
+		}
+		kept = append(kept, s)
+	}
+	rs.Services = kept
+	return refused, nil
+}
+
+// ownAddress returns ErrOwnAddress if the node has the service's address
+// otherwise than as a shared one.
+func ownAddress(s Service, addrs []netlink.Addr, names map[int]string) error {
+	for _, a := range addrs {
+		if addrOf(a) == s.Address && !ours(a) {
+			return fmt.Errorf("%w: %s on %s", ErrOwnAddress, a.IPNet, names[a.LinkIndex])
+		}
+	}
+	return nil
+}
+
+// dropMissing takes the hooks of interfaces that do not exist out of the plan
+// and returns an error for each.
+func (p *Plane) dropMissing(pl *plan) []error {
+	var missing []error
+	for _, ifname := range interfaces(pl.addresses) {
+		if _, err := p.links.LinkByName(ifname); err == nil {
+			continue
+		}
+		missing = append(missing, fmt.Errorf("interface %s: %w", ifname, ErrNoInterface))
+		for i, t := range pl.tables {
+			var kept []chain
+			for _, ch := range t.chains {
+				if ch.hook == nil || ch.hook.device != ifname {
+					kept = append(kept, ch)
+				}
+			}
+			pl.tables[i].chains = kept
+		}
+	}
+	return missing
+}
+
+// removeAddresses removes what was shared and is to be no longer, or
+// elsewhere: the address, and the MAC unless another address wants it.
+func (p *Plane) removeAddresses(was, want map[netip.Addr]place) error {
+	wanted := map[string]bool{}
+	for _, w := range want {
+		wanted[w.String()] = true
+	}
+	for addr, old := range was {
+		if now, ok := want[addr]; ok && now.String() == old.String() {
+			continue
+		}
+		removed, err := p.removeAddress(addr, want[addr].Interface)
+		if err != nil {
+			return err
+		}
+		for _, ifname := range removed {
+			p.log.Info("address removed", "address", addr.String(), "interface", ifname)
+		}
+		if !wanted[old.String()] {
+			p.leave(old)
+			if _, err := p.removeMAC(old); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// removeAddress removes a shared address from all interfaces but one, and
+// says from which.
+func (p *Plane) removeAddress(addr netip.Addr, but string) ([]string, error) {
+	addrs, names, err := p.listAddresses()
+	if err != nil {
+		return nil, err
+	}
+	var from []string
+	for _, a := range addrs {
+		ifname := names[a.LinkIndex]
+		if addrOf(a) != addr || !ours(a) || ifname == but {
+			continue
+		}
+		if err := p.delAddr(a, ifname); err != nil {
+			return from, err
+		}
+		from = append(from, ifname)
+	}
+	return from, nil
+}
+
+func (p *Plane) delAddr(a netlink.Addr, ifname string) error {
+	link := &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Index: a.LinkIndex, Name: ifname}}
+	if err := p.links.AddrDel(link, &a); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+		return fmt.Errorf("remove address %s from %s: %w", a.IPNet, ifname, err)
+	}
+	return nil
+}
+
+// settle gives the interface the shared address, its MAC and the settings
+// that they need. The rules stand already.
+func (p *Plane) settle(a address) error {
+	link, err := p.links.LinkByName(a.Interface)
+	if err != nil {
+		return fmt.Errorf("interface %s: %w", a.Interface, ErrNoInterface)
+	}
+	if _, err := p.removeAddress(a.Addr, a.Interface); err != nil {
+		return err
+	}
+	p.raiseARPAnnounce(a.Interface)
+	at := place{a.Interface, a.MAC}
+	if err := p.addMAC(at); err != nil {
+		return err
+	}
+	p.join(at, link.Attrs().Index)
+	present, _, err := p.listAddresses()
+	if err != nil {
+		return err
+	}
+	for _, have := range present {
+		if addrOf(have) == a.Addr && have.LinkIndex == link.Attrs().Index {
+			return nil
+		}
+	}
+	if err := p.addAddress(link, a.Addr); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("add address %s to %s: %w", a.Addr, a.Interface, err)
+	}
+	return nil
+}
+
+func (p *Plane) addAddress(link netlink.Link, addr netip.Addr) error {
+	if addr.Is6() {
+		return p.add6(link.Attrs().Index, addr)
+	}
+	return p.links.AddrAdd(link, &netlink.Addr{
+		IPNet: &net.IPNet{IP: addr.AsSlice(), Mask: net.CIDRMask(32, 32)},
+		Scope: unix.RT_SCOPE_HOST,
+		Label: label(link.Attrs().Name),
+	})
+}
+
+// Carrier reports whether an interface is up and hears its segment. A missing
+// interface is ErrNoInterface.
+func (p *Plane) Carrier(iface string) (bool, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	link, err := p.links.LinkByName(iface)
+	if err != nil {
+		var missing netlink.LinkNotFoundError
+		if errors.As(err, &missing) {
+			err = ErrNoInterface
+		}
+		return false, fmt.Errorf("interface %s: %w", iface, err)
+	}
+	return heardFlags(link.Attrs().RawFlags), nil
+}
+
+// heardFlags: administratively up, and with a carrier.
+func heardFlags(flags uint32) bool {
+	const up = unix.IFF_UP | unix.IFF_RUNNING
+	return flags&up == up
+}

@@ -1,0 +1,45 @@
+package nft
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Errors that callers tell apart with errors.Is.
+var (
+	// ErrOlder: the kernel holds a newer map than the ruleset's (rule P11).
+	ErrOlder = errors.New("older than what the kernel holds")
+	// ErrLate: a lease could not be installed while it could be trusted; the
+	// lease that stood before still stands (rule P8).
+	ErrLate = errors.New("too late to install the lease")
+	// ErrNoTable: the kernel holds no ruleset of ours.
+	ErrNoTable = errors.New("no ruleset in the kernel")
+	// ErrOwnAddress: the shared address is one of this node's own.
+	ErrOwnAddress = errors.New("the address belongs to this node itself")
+	// ErrNoInterface: the service's interface does not exist.
+	ErrNoInterface = errors.New("no such interface")
+	// ErrInvalid: the ruleset cannot be rendered, whatever the kernel.
+	ErrInvalid = errors.New("invalid ruleset")
+)
+
+// UnsupportedError says what cannot be done here and what would bring it. It
+// is an errors.ErrUnsupported.
+type UnsupportedError struct {
+	Feature string // such as "nf_tables netdev ingress"
+	Needs   string // such as "Linux 4.2 with CONFIG_NF_TABLES_NETDEV"
+	Err     error  // what the kernel said, or nil
+}
+
+func (e *UnsupportedError) Error() string {
+	msg := fmt.Sprintf("%s: not supported (needs %s)", e.Feature, e.Needs)
+	if e.Err != nil {
+		msg += ": " + e.Err.Error()
+	}
+	return msg
+}
+
+// Unwrap returns what the kernel said.
+func (e *UnsupportedError) Unwrap() error { return e.Err }
+
+// Is makes the error an errors.ErrUnsupported.
+func (e *UnsupportedError) Is(target error) bool { return target == errors.ErrUnsupported }

@@ -1,0 +1,214 @@
+package nft
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// A Plane is the data plane of this node: what the kernel holds of Earshot in
+// one network namespace. There is one writer: run one agent per namespace.
+// Its methods may be called from several goroutines; leases do not wait for
+// Apply.
+type Plane struct {
+	log   *slog.Logger
+	ns    namespace
+	ports *portIDs
+	links *netlink.Handle
+
+	mu    sync.Mutex // guards what follows
+	wire  wire
+	have  contents // what we believe the kernel holds, unless stale
+	shape string   // of the structure that the kernel holds
+	held  uint64   // the highest index ever written or read (rule P11)
+	stale bool     // the kernel has to be read
+	watch watched
+	// members are the groups that this process is in, by place.
+	members map[string]member
+
+	leaseMu sync.Mutex // guards what follows
+	lease   leaser
+}
+
+// Open returns the plane of the current network namespace. It changes nothing
+// and adopts what an earlier process left there.
+func Open(log *slog.Logger) (*Plane, error) {
+	handle, err := netns.Get()
+	if err != nil {
+		return nil, fmt.Errorf("open network namespace: %w", err)
+	}
+	links, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		handle.Close()
+		return nil, fmt.Errorf("open route connection: %w", err)
+	}
+	ns := namespace{handle}
+	ports := &portIDs{ids: map[uint32]bool{}}
+	p := &Plane{
+		log: log, ns: ns, ports: ports, links: links, stale: true, members: map[string]member{},
+		wire:  wire{ns: ns, ports: ports},
+		lease: leaser{wire: wire{ns: ns, ports: ports}, now: time.Now},
+	}
+	if _, err := p.wire.get(); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	return p, nil
+}
+
+// Close lets go of the connections. The kernel keeps what it holds.
+func (p *Plane) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.leaseMu.Lock()
+	defer p.leaseMu.Unlock()
+	for _, m := range p.members {
+		unix.Close(m.fd)
+	}
+	p.members = map[string]member{}
+	p.wire.close()
+	p.lease.wire.close()
+	p.links.Close()
+	return p.ns.handle.Close()
+}
+
+// Held returns the index of the map that the kernel holds (rule P11). ok is
+// false when it holds none.
+func (p *Plane) Held() (index uint64, ok bool, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	err = p.wire.read(func(c *nftables.Conn) error {
+		present, err := ourTables(c)
+		if err != nil || !slices.Contains(present, inet) {
+			return err
+		}
+		elements, err := c.GetSetElements(&nftables.Set{Table: tableOf(inet), Name: setHeld})
+		for _, e := range elements {
+			if i, is := heldIndex(e.Key); is {
+				index, ok = max(index, i), true
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return 0, false, fmt.Errorf("read held index: %w", err)
+	}
+	return index, ok, nil
+}
+
+// Resync forgets what we believe the kernel holds: the next Apply reads it
+// and repairs what differs.
+func (p *Plane) Resync() {
+	p.mu.Lock()
+	p.stale = true
+	p.mu.Unlock()
+	p.leaseMu.Lock()
+	p.lease.known = false
+	p.leaseMu.Unlock()
+}
+
+// Apply makes the kernel hold the ruleset. Rules that stand stay, sets get
+// the difference, all of it in one transaction; addresses and MACs follow
+// after it, or go before it. Applying what stands already changes nothing.
+//
+// It returns ErrOlder, and changes nothing, if the kernel holds a newer map
+// (rule P11). What concerns one service alone (ErrNoInterface, ErrOwnAddress,
+// UnsupportedError) is returned when all the rest has been applied.
+func (p *Plane) Apply(rs Ruleset) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := rs.check(); err != nil {
+		return fmt.Errorf("apply map %d: %w", rs.Index, err)
+	}
+	err := p.apply(rs)
+	if err != nil && !p.stale && !errors.Is(err, ErrOlder) {
+		// Somebody changed the kernel behind us: read it, and try again.
+		p.stale = true
+		err = p.apply(rs)
+	}
+	if err != nil {
+		return fmt.Errorf("apply map %d: %w", rs.Index, err)
+	}
+	return nil
+}
+
+func (p *Plane) apply(rs Ruleset) error {
+	shape := shapeOf(rs.Services)
+	quick := !p.stale && shape == p.shape
+	var k kernel
+	if !quick {
+		err := p.wire.read(func(c *nftables.Conn) error {
+			var err error
+			k, err = readKernel(c)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("read kernel: %w", err)
+		}
+		p.have = k.contents
+		p.stale = true // until all that follows is done
+	}
+	if p.have.hasHeld {
+		p.held = max(p.held, p.have.held)
+	}
+	if rs.Index < p.held {
+		return fmt.Errorf("%w: map %d", ErrOlder, p.held)
+	}
+	if quick {
+		return p.update(rs)
+	}
+	return p.rebuild(rs, k, shape)
+}
+
+// update writes what differs of the sets: the structure stands.
+func (p *Plane) update(rs Ruleset) error {
+	want := contentsOf(rs)
+	if err := p.wire.transact(func(c *nftables.Conn) error { return fill(c, p.have, want) }); err != nil {
+		return fmt.Errorf("write sets: %w", err)
+	}
+	p.have, p.held = want, rs.Index
+	return nil
+}
+
+// rebuild compares all that there is with the ruleset: rules, addresses,
+// MACs and settings. Going up, the rules come first; going down, the address.
+func (p *Plane) rebuild(rs Ruleset, k kernel, shape string) error {
+	refused, err := p.refuse(&rs)
+	if err != nil {
+		return err
+	}
+	plan, err := render(rs)
+	if err != nil {
+		return err
+	}
+	refused = append(refused, p.dropMissing(&plan)...)
+	if err := p.removeAddresses(k.contents.shared, plan.contents.shared); err != nil {
+		return err
+	}
+	write := func(c *nftables.Conn) error { return build(c, k, plan) }
+	if k.has(plan) {
+		write = func(c *nftables.Conn) error { return fill(c, k.contents, plan.contents) }
+	} else if len(k.tables) > 0 {
+		p.log.Info("rules rewritten", "map", rs.Index)
+	}
+	if err := p.wire.transact(write); err != nil {
+		return fmt.Errorf("write rules: %w", err)
+	}
+	p.have, p.held, p.shape = plan.contents, rs.Index, shape
+	for _, a := range plan.addresses {
+		if err := p.settle(a); err != nil && !errors.Is(err, ErrNoInterface) {
+			refused = append(refused, err)
+		}
+	}
+	p.watch = watchedOf(plan.addresses)
+	// With something refused, the next Apply looks again.
+	p.stale = len(refused) > 0
+	return errors.Join(refused...)
+}

@@ -1,0 +1,160 @@
+package nft
+
+import (
+	"net/netip"
+
+	"github.com/google/nftables"
+)
+
+// Chains of the verdict table.
+const (
+	chainInherit = "inherit"
+	chainDrain   = "drain"
+	chainError   = "icmp_errors"
+)
+
+// inetTable decides about packets after conntrack and reassembly, whatever
+// interface they came by, and keeps silent outwards.
+func inetTable(all []address) table {
+	t := table{family: inet, sets: append(leaseSets(), fixedSets()...)}
+	t.sets = append(t.sets, heldSet(), sharedSet(false), sharedSet(true))
+	t.chains = []chain{leaseChain(), inheritChain(), drainChain(), errorChain()}
+	pre := []rule{when(fromLoopback(), accept())}
+	out := []rule{when(toLoopback(), accept())}
+	for _, a := range all {
+		for _, s := range a.Services {
+			t.sets = append(t.sets,
+				bucketSet(setOwn(s.Name), s, "everything is answered"),
+				bucketSet(setInherit(s.Name), s, "taken over: what opens a flow and what is known"),
+				bucketSet(setDrain(s.Name), s, "given away: what is known"))
+			t.chains = append(t.chains,
+				chain{name: chainService(s.Name), rules: verdictRules(s, hashOf(s))},
+				chain{name: chainReply(s.Name), rules: replyRules(s, hashOf(s))})
+		}
+		t.chains = append(t.chains, packetChain(a), answerChain(a))
+		pre = append(pre, when(isIP(inet, a.Addr.Is6()), ipDest(a.Addr), goTo(chainAddress(a.Addr))))
+		out = append(out, when(isIP(inet, a.Addr.Is6()), ipSource(a.Addr), goTo(chainFrom(a.Addr))))
+	}
+	for _, a := range all {
+		if a.Addr.Is6() {
+			// The kernel would warn that somebody else has our address.
+			pre = append(pre, dropped("a peer announces "+a.Addr.String(),
+				isIP(inet, true), neighbourMessage(advertisement, targetMAC, a.Addr), hasNeighbourMAC(a.MAC)))
+		}
+	}
+	t.chains = append(t.chains,
+		chain{name: "prerouting", hook: &hook{name: "prerouting", num: *nftables.ChainHookPrerouting, priority: *nftables.ChainPriorityMangle}, rules: pre},
+		chain{name: "output", hook: &hook{name: "output", num: *nftables.ChainHookOutput, priority: *nftables.ChainPriorityMangle}, rules: out})
+	return t
+}
+
+// packetChain is the way of a packet to a shared address.
+func packetChain(a address) chain {
+	v6 := a.Addr.Is6()
+	rules := []rule{
+		when(jump(chainLease)),
+		when(icmpError(v6), goTo(chainError)),
+	}
+	if v6 {
+		rules = append(rules, when(neighbour(), accept()))
+	}
+	rules = append(rules, byPort(a, chainService)...)
+	return chain{name: chainAddress(a.Addr), rules: append(rules, verdictRules(a.Services[0], restHash(a))...)}
+}
+
+// verdictRules are the design's verdict table. Own accepts everything: what
+// belongs to no flow makes the kernel answer RST, and the client of a dead
+// node learns at once.
+func verdictRules(s Service, hash hashed) []rule {
+	return []rule{
+		when(isIP(inet, hash.v6), hash.in(), in(setOwn(s.Name)), accept()),
+		when(isIP(inet, hash.v6), hash.in(), in(setInherit(s.Name)), goTo(chainInherit)),
+		when(isIP(inet, hash.v6), hash.in(), in(setDrain(s.Name)), goTo(chainDrain)),
+		dropped("foreign bucket"),
+	}
+}
+
+// inheritChain: other segments belong to flows that the old owner still has.
+// A protocol without SYN is cut over at once (rule P19).
+func inheritChain() chain {
+	return chain{name: chainInherit, rules: []rule{
+		when(ctStatusConfirmed(), accept()),
+		when(notTCP(), accept()),
+		when(isTCP(), ctStateNew(), bareSYN(), accept()),
+		dropped("inherit: of a flow of the old owner"),
+	}}
+}
+
+// drainChain: a bare SYN belongs to the new owner even if its flow is known
+// (rule P17), and so does what has no SYN (rule P19).
+func drainChain() chain {
+	return chain{name: chainDrain, rules: []rule{
+		dropped("drain: not TCP", notTCP()),
+		dropped("drain: opens a flow", isTCP(), bareSYN()),
+		when(ctStatusConfirmed(), accept()),
+		dropped("drain: of no flow here"),
+	}}
+}
+
+// errorChain: a router's message goes to whoever has the flow.
+func errorChain() chain {
+	return chain{name: chainError, rules: []rule{
+		when(ctStateRelated(), accept()),
+		dropped("ICMP error about no flow here"),
+	}}
+}
+
+// answerChain is the way out of a packet from a shared address (rules P18 and
+// P17: SYN-ACKs of a bucket that was given away stay here).
+func answerChain(a address) chain {
+	rules := []rule{when(jump(chainLease))}
+	if a.Addr.Is6() {
+		rules = append(rules, neighbourRules(a)...)
+	}
+	rules = append(rules,
+		when(notTCP(), accept()),
+		when(isTCP(), notSYNACK(), accept()))
+	for _, s := range a.Services {
+		for _, p := range s.Ports {
+			rules = append(rules, when(sourcePort(p), goTo(chainReply(s.Name))))
+		}
+		if len(s.Ports) == 0 {
+			rules = append(rules, when(goTo(chainReply(s.Name))))
+			return chain{name: chainFrom(a.Addr), rules: rules}
+		}
+	}
+	return chain{name: chainFrom(a.Addr), rules: append(rules, replyRules(a.Services[0], restHash(a))...)}
+}
+
+// neighbourRules have neighbour discovery say the cluster MAC for a shared
+// address: in advertisements, and in the solicitations that a node sends when
+// it answers a client whose MAC it does not know. From such a one the client
+// would learn the node's own MAC, and bring its frames to this node alone.
+func neighbourRules(a address) []rule {
+	return []rule{
+		when(isIP(inet, true), neighbourMessage(advertisement, targetMAC, a.Addr), setNeighbourMAC(a.MAC)).because("advertise " + a.MAC.String()),
+		when(isIP(inet, true), neighbourMessage(solicitation, sourceMAC, netip.Addr{}), setNeighbourMAC(a.MAC)).because("ask as " + a.MAC.String()),
+	}
+}
+
+func replyRules(s Service, hash hashed) []rule {
+	return []rule{dropped("drain: SYN-ACK", isIP(inet, hash.v6), hash.out(), in(setDrain(s.Name)))}
+}
+
+// heldSet holds one element, the index of the map that the sets are from.
+func heldSet() set {
+	key, err := nftables.ConcatSetType(nftables.TypeMark, nftables.TypeMark)
+	if err != nil {
+		panic(err) // two marks are a valid concatenation
+	}
+	return set{name: setHeld, key: key, comment: "the map's index, high . low"}
+}
+
+// sharedSet names the shared addresses and, in comments, where they live.
+func sharedSet(v6 bool) set {
+	key := nftables.TypeIPAddr
+	if v6 {
+		key = nftables.TypeIP6Addr
+	}
+	return set{name: setSharedOf(v6), key: key, comment: "what flush removes"}
+}
