@@ -1,0 +1,112 @@
+package raftstore
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"earshot/hashmode"
+)
+
+// Definition is what a config file says of a service: the same on every node.
+type Definition struct {
+	Name    string       `json:"name"`
+	Address netip.Prefix `json:"address"`
+	// Interface is the usual name of the interface; a node's own config may
+	// name another.
+	Interface string        `json:"interface"`
+	Hash      hashmode.Mode `json:"hash"`
+	// Ports are "tcp/80" and the like, sorted; none means everything sent to
+	// the address.
+	Ports      []string      `json:"ports,omitempty"`
+	Buckets    int           `json:"buckets"`
+	MAC        string        `json:"mac"`
+	MACMode    string        `json:"mac_mode"`
+	Drain      time.Duration `json:"drain"`
+	OnFail     string        `json:"on_fail"`
+	QuorumLoss string        `json:"quorum_loss"`
+}
+
+// HardwareAddr is the cluster MAC.
+func (d Definition) HardwareAddr() net.HardwareAddr {
+	mac, err := net.ParseMAC(d.MAC)
+	if err != nil {
+		return nil
+	}
+	return mac
+}
+
+// Differences lists, in words, the keys in which two definitions of a service
+// differ. The interface does not count: nodes may name theirs differently.
+func (d Definition) Differences(e Definition) []string {
+	var diffs []string
+	differ := func(key string, have, want any) {
+		if fmt.Sprint(have) != fmt.Sprint(want) {
+			diffs = append(diffs, fmt.Sprintf("%s: %v, not %v", key, have, want))
+		}
+	}
+	differ("address", d.Address, e.Address)
+	differ("hash", d.Hash, e.Hash)
+	differ("ports", d.Ports, e.Ports)
+	differ("buckets", d.Buckets, e.Buckets)
+	differ("mac", d.MAC, e.MAC)
+	differ("mac_mode", d.MACMode, e.MACMode)
+	differ("drain", d.Drain, e.Drain)
+	differ("on_fail", d.OnFail, e.OnFail)
+	differ("quorum_loss", d.QuorumLoss, e.QuorumLoss)
+	return diffs
+}
+
+// Check reports what makes the definition impossible beside the others: bad
+// values, or a packet that two services would claim (rule P22).
+func (d Definition) Check(others map[string]Service) error {
+	if d.Name == "" {
+		return fmt.Errorf("%w: a service without a name", ErrDefinition)
+	}
+	if !d.Address.IsValid() {
+		return fmt.Errorf("%w: service %s: no address", ErrDefinition, d.Name)
+	}
+	spec := hashmode.Spec{Mode: d.Hash, Buckets: d.Buckets}
+	if err := spec.Validate(); err != nil {
+		return fmt.Errorf("%w: service %s: %w", ErrDefinition, d.Name, err)
+	}
+	if d.HardwareAddr() == nil {
+		return fmt.Errorf("%w: service %s: mac %q is no MAC address", ErrDefinition, d.Name, d.MAC)
+	}
+	for _, name := range slices.Sorted(maps.Keys(others)) {
+		if err := d.overlap(others[name].Definition); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// overlap reports a packet that both services would claim.
+func (d Definition) overlap(e Definition) error {
+	if d.Name == e.Name || d.Address.Addr() != e.Address.Addr() {
+		return nil
+	}
+	clash := func(what string) error {
+		return fmt.Errorf("%w: services %s and %s both answer %s on %s", ErrDefinition, e.Name, d.Name, what, d.Address.Addr())
+	}
+	if len(d.Ports) == 0 || len(e.Ports) == 0 {
+		return clash("every port")
+	}
+	if d.MAC != e.MAC {
+		return fmt.Errorf("%w: services %s and %s give %s two MACs, %s and %s", ErrDefinition, e.Name, d.Name, d.Address.Addr(), e.MAC, d.MAC)
+	}
+	var both []string
+	for _, port := range d.Ports {
+		if slices.Contains(e.Ports, port) {
+			both = append(both, port)
+		}
+	}
+	if len(both) > 0 {
+		return clash(strings.Join(both, ", "))
+	}
+	return nil
+}

@@ -1,0 +1,94 @@
+package raftstore
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// CommandVersion is the newest format of commands that this program reads.
+// Format 2 brought Forget, and in Join the role and what the node reads.
+const CommandVersion = 2
+
+// ErrOldMember: a member of the cluster could not read the command.
+var ErrOldMember = errors.New("a node of the cluster is too old for this")
+
+// ErrTooOld: the cluster has a state that the node could not read.
+var ErrTooOld = errors.New("the cluster has moved on to a newer version of earshot")
+
+// format is the oldest format that can say what the command says. A cluster
+// of several versions goes on as long as nothing new is asked of it.
+func (c Command) format() int {
+	switch {
+	case c.Forget != nil:
+		return 2
+	case c.Join != nil && (c.Join.Witness || c.Join.Reads > 1):
+		return 2
+	}
+	return 1
+}
+
+// format is the oldest format that can say what the state says.
+func (s *State) format() int {
+	for _, n := range s.Nodes {
+		if n.Witness || n.Reads > 1 {
+			return 2
+		}
+	}
+	return 1
+}
+
+// subject is the node that the command itself puts in the place of what the
+// state has of it, or takes out: it need not read the command.
+func (c Command) subject() string {
+	switch {
+	case c.Join != nil:
+		return c.Join.Name
+	case c.Forget != nil:
+		return c.Forget.Node
+	}
+	return ""
+}
+
+// readable reports a member that could not read the command. heard says what
+// servers have said of themselves that is not in the state yet.
+func (s *State) readable(c Command, heard map[string]int) error {
+	need := c.format()
+	for _, name := range slices.Sorted(maps.Keys(s.Nodes)) {
+		n := s.Nodes[name]
+		reads := max(n.Reads, heard[n.ServerID], 1)
+		if reads < need && name != c.subject() {
+			return fmt.Errorf("%w: %s reads commands up to format %d, this one needs %d", ErrOldMember, name, reads, need)
+		}
+	}
+	return nil
+}
+
+// legible returns the join request as the members can read it. A cluster with
+// an older member takes a newer node in as one like the others.
+func (s *Store) legible(r request) (request, error) {
+	s.mu.Lock()
+	if s.heard == nil {
+		s.heard = map[string]int{}
+	}
+	s.heard[r.ServerID] = max(r.Reads, 1)
+	s.mu.Unlock()
+	err := s.readable(Command{Join: &r.Join})
+	switch {
+	case err == nil:
+		return r, nil
+	case r.Witness:
+		return r, fmt.Errorf("join as a witness: %w", err)
+	}
+	r.Reads = 0
+	return r, nil
+}
+
+// readable reports a member that could not read the command.
+func (s *Store) readable(c Command) error {
+	s.mu.Lock()
+	heard := maps.Clone(s.heard)
+	s.mu.Unlock()
+	return s.State().readable(c, heard)
+}

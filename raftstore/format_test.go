@@ -1,0 +1,46 @@
+package raftstore
+
+import (
+	"errors"
+	"reflect"
+	"testing"
+)
+
+// format2 has what format 2 brought.
+func format2() []Command {
+	return []Command{
+		{Join: &Join{Name: "a", ServerID: "id-a", Listen: "192.168.56.11:7440", Weight: 2, Reads: 2}},
+		{Join: &Join{Name: "w", ServerID: "id-w", Listen: "192.168.56.12:7440", Weight: 1, Witness: true, Reads: 2}},
+		{Forget: &Forget{Node: "b", Term: 3, Epoch: 5, Moves: []Move{{Service: "web", Buckets: "0-3", To: "a"}}}},
+	}
+}
+
+func TestGoldenSnapshot2(t *testing.T) {
+	s := must(t, three(t), format2()[1])
+	data, err := s.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := golden(t, "snapshot-2.json", data)
+	if string(want) != string(data) {
+		t.Errorf("a snapshot is written\n%s\nnot, as in version 2,\n%s", data, want)
+	}
+	got, err := DecodeState(want)
+	if err != nil || !reflect.DeepEqual(got, s) {
+		t.Errorf("a snapshot of version 2 is read as %+v, %v", got, err)
+	}
+}
+
+func TestNewerFormatsAreRefused(t *testing.T) {
+	if _, err := DecodeCommand([]byte(`{"v":3,"sing":{}}`)); !errors.Is(err, ErrVersion) {
+		t.Errorf("newer command: %v", err)
+	}
+	if _, err := DecodeState([]byte(`{"version":3,"state":[]}`)); !errors.Is(err, ErrVersion) {
+		t.Errorf("newer snapshot: %v", err)
+	}
+	for _, text := range []string{``, `{`, `{"v":1,"sing":{}}`, `{"v":2,"sing":{}}`, `[]`} {
+		if _, err := DecodeCommand([]byte(text)); !errors.Is(err, ErrCommand) {
+			t.Errorf("command %q: %v", text, err)
+		}
+	}
+}

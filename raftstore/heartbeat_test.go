@@ -1,0 +1,94 @@
+package raftstore
+
+import (
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// ballots is a transport whose two peers vote for the node, but whose votes
+// (not pre-votes) are on their way until they are let go.
+type ballots struct {
+	*transport
+	asked chan uint64 // the term of an election
+	votes chan struct{}
+}
+
+func (b *ballots) RequestPreVote(_ raft.ServerID, _ raft.ServerAddress, q *raft.RequestPreVoteRequest, a *raft.RequestPreVoteResponse) error {
+	a.Term, a.Granted = q.Term, true
+	return nil
+}
+
+func (b *ballots) RequestVote(_ raft.ServerID, _ raft.ServerAddress, q *raft.RequestVoteRequest, a *raft.RequestVoteResponse) error {
+	select {
+	case b.asked <- q.Term:
+	default:
+	}
+	<-b.votes
+	a.Term, a.Granted = q.Term, true
+	return nil
+}
+
+func (b *ballots) AppendEntries(raft.ServerID, raft.ServerAddress, *raft.AppendEntriesRequest, *raft.AppendEntriesResponse) error {
+	return raft.ErrTransportShutdown
+}
+
+// A candidate's last vote is late: a peer gave it, and then voted for another
+// in the next term, whose heartbeat is here first. hashicorp/raft v1.7.3 alone
+// makes the candidate a second leader of that term.
+func TestALateVoteMakesNoSecondLeaderOfATerm(t *testing.T) {
+	n := newNode(t, GenerateKey(), "n1", free(t))
+	n.options.Lease = 4 * time.Second // an election lasts a second
+	s, err := Open(n.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	log := &raftLog{log: slog.New(slog.DiscardHandler)}
+	b := &ballots{
+		transport: newTransport(s.port.openRaft(), s.dialer, n.options.Lease, log),
+		asked:     make(chan uint64, 1),
+		votes:     make(chan struct{}),
+	}
+	e := &engine{transport: b.transport}
+	e.forward.Go(b.forward)
+	servers := raft.Configuration{Servers: []raft.Server{
+		{ID: raft.ServerID(s.ServerID()), Address: "a"}, {ID: "b", Address: "b"}, {ID: "c", Address: "c"},
+	}}
+	first := &raft.Log{Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(servers)}
+	if err := s.logs.StoreLog(first); err != nil {
+		t.Fatal(err)
+	}
+	e.raft, err = raft.NewRaft(raftConfig(s.options, s.ServerID()), fsm{s}, s.logs, s.stable, s.disk.snaps, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.stop(s.port)
+	e.raft.RegisterObserver(raft.NewObserver(nil, false, func(o *raft.Observation) bool {
+		s.observe(e, e.raft, o.Data)
+		return false
+	}))
+	b.raft.Store(e.raft)
+
+	term := <-b.asked
+	answer := make(chan raft.RPCResponse, 1)
+	b.heartbeat(raft.RPC{
+		Command: &raft.AppendEntriesRequest{
+			RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte("c"), Addr: []byte("c")},
+			Term:      term + 1,
+		},
+		RespChan: answer,
+	})
+	<-answer
+	if got := e.raft.CurrentTerm(); got != term+1 {
+		t.Fatalf("term %d after a heartbeat of term %d", got, term+1)
+	}
+	close(b.votes)
+	for end := time.Now().Add(200 * time.Millisecond); time.Now().Before(end); pause(t.Context(), time.Millisecond) {
+		if e.raft.State() == raft.Leader {
+			t.Fatalf("leads in term %d, which is c's", e.raft.CurrentTerm())
+		}
+	}
+}

@@ -1,0 +1,79 @@
+package raftstore
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// P3: the newest command is known through everything that happens to a log.
+func TestP3TheLogKnowsItsNewestCommand(t *testing.T) {
+	disk := raft.NewInmemStore()
+	failed := func(err error) { t.Errorf("failed: %v", err) }
+	l, err := newLogStore(disk, failed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry := func(index uint64, kind raft.LogType) *raft.Log { return &raft.Log{Index: index, Term: 1, Type: kind} }
+	var all []*raft.Log
+	for i, kind := range []raft.LogType{raft.LogConfiguration, raft.LogNoop, raft.LogCommand, raft.LogCommand, raft.LogNoop, raft.LogCommand, raft.LogBarrier} {
+		all = append(all, entry(uint64(i+1), kind))
+	}
+	for _, step := range []struct {
+		name string
+		do   func() error
+		want uint64
+	}{
+		{"an empty log", func() error { return nil }, 0},
+		{"entries of Raft's", func() error { return l.StoreLogs(all[:2]) }, 0},
+		{"commands, and what comes after", func() error { return l.StoreLogs(all[2:]) }, 6},
+		{"the end is another leader's", func() error { return l.DeleteRange(6, 7) }, 4},
+		{"and so is more of it", func() error { return l.DeleteRange(4, 5) }, 3},
+		{"an entry of Raft's again", func() error { return l.StoreLog(entry(4, raft.LogNoop)) }, 3},
+		{"a restart", func() (err error) { l, err = newLogStore(disk, failed); return err }, 3},
+		{"the beginning goes, after a snapshot", func() error { return l.DeleteRange(1, 3) }, 3},
+		{"a restart without the command, and the snapshot", func() (err error) {
+			l, err = newLogStore(disk, failed)
+			l.restored(3)
+			return err
+		}, 3},
+		{"a command after it", func() error { return l.StoreLog(entry(5, raft.LogCommand)) }, 5},
+		{"the end goes, down to the snapshot", func() error { return l.DeleteRange(4, 5) }, 3},
+		{"a snapshot of the leader's", func() error { l.restored(20); return nil }, 20},
+		{"what follows it", func() error { return l.StoreLog(entry(21, raft.LogCommand)) }, 21},
+	} {
+		if err := step.do(); err != nil {
+			t.Fatalf("%s: %v", step.name, err)
+		}
+		if got := l.newest.Load(); got != step.want {
+			t.Errorf("%s: newest command %d, want %d", step.name, got, step.want)
+		}
+	}
+}
+
+func TestEntriesAreBroughtUntilTheyArrive(t *testing.T) {
+	tr := &transport{closed: make(chan struct{}), retry: time.Millisecond}
+	errDown := errors.New("down")
+	calls := 0
+	down := func() error {
+		if calls++; calls < 4 {
+			return errDown
+		}
+		return nil
+	}
+	if err := tr.insist(func() bool { return true }, down); err != nil || calls != 4 {
+		t.Errorf("after %d calls: %v", calls, err)
+	}
+	calls = 0
+	if err := tr.insist(func() bool { return calls < 2 }, down); !errors.Is(err, errDown) || calls != 2 {
+		t.Errorf("with no point any more, after %d calls: %v", calls, err)
+	}
+	close(tr.closed)
+	calls = 0
+	tr.retry = patient
+	if err := tr.insist(func() bool { return true }, down); !errors.Is(err, errDown) || calls != 1 {
+		t.Errorf("at the end, after %d calls: %v", calls, err)
+	}
+}
