@@ -1,0 +1,91 @@
+package coordinator
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"earshot/raftstore"
+)
+
+// commandTimeout is how long an operator's command waits for a leader.
+const commandTimeout = 5 * time.Second
+
+// PeerAPI is what other nodes' agents may ask. Whoever reaches it has proved
+// that it knows the cluster key.
+func (c *Coordinator) PeerAPI() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("POST "+pathRenew, serve(c.leader.grantTo))
+	mux.Handle("POST "+pathProbe, serve(func(_ context.Context, p probe) (probeAnswer, error) {
+		a, err := answerProbe(c.store, p)
+		if err == nil {
+			c.heard.hear(p, time.Now())
+		}
+		return a, err
+	}))
+	mux.Handle("POST "+pathHeld, serve(func(_ context.Context, n heldNews) (struct{}, error) {
+		c.news.learn(map[string]uint64{n.Node: n.Held})
+		return struct{}{}, nil
+	}))
+	mux.Handle("POST "+pathPropose, serve(c.proposeForPeer))
+	mux.Handle("POST "+pathStatus, serve(func(ctx context.Context, _ struct{}) (Status, error) {
+		if !c.store.Leadership().Self {
+			return Status{}, ErrNotLeader
+		}
+		return c.leaderStatus(ctx), nil
+	}))
+	mux.Handle("POST "+pathFlows, serve(func(context.Context, struct{}) (flowsAnswer, error) {
+		return c.flows()
+	}))
+	mux.Handle("POST "+pathForget, serve(c.forgetForPeer))
+	return mux
+}
+
+// controlAPI is what the commands of this node's operator may ask.
+func (c *Coordinator) controlAPI() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /v1/status", serve(func(ctx context.Context, _ struct{}) (Status, error) {
+		return c.status(ctx), nil
+	}))
+	mux.HandleFunc("GET /v1/which", func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		serve(func(context.Context, struct{}) (Which, error) {
+			return which(c.store.State(), q.Get("service"), q.Get("client"), q.Get("port"))
+		})(w, r)
+	})
+	mux.Handle("POST /v1/wish", serve(c.wish))
+	mux.Handle("POST /v1/move", serve(c.move))
+	mux.Handle("POST /v1/forget", serve(c.forget))
+	return mux
+}
+
+// proposeForPeer commits another node's command. What rests on a leader's own
+// judgement cannot come from outside.
+func (c *Coordinator) proposeForPeer(ctx context.Context, cmd raftstore.Command) (struct{}, error) {
+	if cmd.Wish == nil && cmd.Pin == nil && cmd.Define == nil && cmd.EndDrain == nil {
+		return struct{}{}, fmt.Errorf("propose: %w", raftstore.ErrCommand)
+	}
+	_, err := c.store.Propose(ctx, cmd)
+	return struct{}{}, err
+}
+
+// wish takes a node out or brings it in.
+func (c *Coordinator) wish(ctx context.Context, r WishRequest) (map[string]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	if r.Node == "" {
+		r.Node = c.cfg.Node
+	}
+	err := c.execute(ctx, raftstore.Command{Wish: &raftstore.Wish{Node: r.Node, Out: r.Out, Cut: r.Cut}})
+	return map[string]string{"node": r.Node}, err
+}
+
+// move pins buckets to a node.
+func (c *Coordinator) move(ctx context.Context, r MoveRequest) (struct{}, error) {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	return struct{}{}, c.execute(ctx, raftstore.Command{Pin: &raftstore.Pin{
+		Service: r.Service, Buckets: r.Buckets, Node: r.Node,
+	}})
+}

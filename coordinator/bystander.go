@@ -1,0 +1,89 @@
+package coordinator
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"earshot/hashmode"
+	"earshot/nft"
+)
+
+// bystander is the kernel of a witness: it holds maps and leases as far as the
+// protocol asks for them, and lets nothing through. What is in the machine's
+// kernel is left alone.
+type bystander struct {
+	mu    sync.Mutex
+	held  uint64
+	ok    bool
+	until time.Time
+}
+
+// NewBystander returns the kernel of a node that answers nothing.
+func NewBystander() Kernel { return &bystander{} }
+
+// Held implements Kernel.
+func (b *bystander) Held() (uint64, bool, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.held, b.ok, nil
+}
+
+// Opened implements Kernel.
+func (b *bystander) Opened([]string) (map[string]hashmode.Set, error) {
+	return map[string]hashmode.Set{}, nil
+}
+
+// Apply implements Kernel.
+func (b *bystander) Apply(rs nft.Ruleset) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.held, b.ok = rs.Index, true
+	return nil
+}
+
+// Forget implements Kernel.
+func (b *bystander) Forget() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.held, b.ok = 0, false
+	return nil
+}
+
+// Lease implements Kernel.
+func (b *bystander) Lease(until time.Time) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.until = until
+	return nil
+}
+
+// Revoke implements Kernel.
+func (b *bystander) Revoke() error { return b.Lease(time.Time{}) }
+
+// LeaseLeft implements Kernel.
+func (b *bystander) LeaseLeft() (time.Duration, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return max(time.Until(b.until), 0), nil
+}
+
+// Announce implements Kernel: the addresses are the others'.
+func (b *bystander) Announce([]nft.Service) error { return nil }
+
+// Carrier implements Kernel: a witness needs no service's interface.
+func (b *bystander) Carrier(string) (bool, error) { return true, nil }
+
+// Watch implements Kernel: nothing here can be changed by others.
+func (b *bystander) Watch(ctx context.Context, _ func()) error {
+	<-ctx.Done()
+	return nil
+}
+
+// Resync implements Kernel.
+func (b *bystander) Resync() {}
+
+// Flows implements Kernel.
+func (b *bystander) Flows([]nft.Service) (map[string]map[hashmode.Bucket]nft.FlowCount, error) {
+	return map[string]map[hashmode.Bucket]nft.FlowCount{}, nil
+}

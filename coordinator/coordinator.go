@@ -1,0 +1,349 @@
+// Package coordinator decides who answers: on the leader, which node owns
+// which bucket and who is dead; on every node, what its kernel must hold and
+// for how long. The decisions are pure functions (plan, desired, roleOf); the
+// rest carries them out. DESIGN.md beside this file tells the rules of the
+// protocol and the goroutines.
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"earshot/nft"
+	"earshot/raftstore"
+)
+
+// ErrNoLeader is wrapped when a command finds nobody to carry it out.
+var ErrNoLeader = errors.New("the cluster has no leader that this node can reach")
+
+// Config is what a coordinator needs to know of its node.
+type Config struct {
+	Node    string
+	Version string
+	Timing  Timing
+	// Witness: the node votes and never answers.
+	Witness bool
+	// Services are the services as this node's config file has them.
+	Services []raftstore.Definition
+}
+
+// Coordinator is one node's part in the cluster.
+type Coordinator struct {
+	cfg     Config
+	store   Store
+	kernel  Kernel
+	peers   Peers
+	log     *slog.Logger
+	process int64
+
+	news       *news
+	heard      hearsay
+	reconciler *reconciler
+	tenant     *tenant
+	leader     *leader
+	registrar  *registrar
+	drainer    *drainer
+}
+
+// New joins the parts. Nothing runs before Run.
+func New(cfg Config, store Store, kernel Kernel, peers Peers, log *slog.Logger) *Coordinator {
+	c := &Coordinator{
+		cfg: cfg, store: store, kernel: kernel, peers: peers, log: log,
+		process: time.Now().UnixNano(), news: newNews(),
+	}
+	interfaces := map[string]string{}
+	for _, d := range cfg.Services {
+		interfaces[d.Name] = d.Interface
+	}
+	c.reconciler = &reconciler{
+		node: cfg.Node, interfaces: interfaces, store: store, kernel: kernel, news: c.news,
+		log: log, onApplied: c.mapHeld, drifted: make(chan struct{}, 1),
+	}
+	c.reconciler.onUnfit = func() { c.tenant.renewNow() }
+	held := c.reconciler.held.Load
+	c.tenant = &tenant{
+		timing: cfg.Timing, kernel: kernel, log: log, held: held, ask: c.askForLease,
+		request: c.renewal, learn: c.news.learn, gained: c.announce, wake: make(chan struct{}, 1),
+	}
+	c.leader = &leader{
+		store: store, timing: cfg.Timing, news: c.news, heard: &c.heard, log: log, started: time.Now(),
+		ledger: &ledger{timing: cfg.Timing},
+		quorum: &quorum{node: cfg.Node, store: store, peers: peers, timing: cfg.Timing},
+		wake:   make(chan struct{}, 1),
+	}
+	c.registrar = &registrar{store: store, timing: cfg.Timing, ledger: c.leader.ledger, log: log}
+	c.drainer = &drainer{
+		node: cfg.Node, interfaces: interfaces, store: store, kernel: kernel, held: held,
+		propose: c.execute, log: log,
+	}
+	return c
+}
+
+// Run takes part in the cluster until ctx ends, serving the control socket's
+// API on control. It calls ready once the kernel holds the newest map.
+func (c *Coordinator) Run(ctx context.Context, control net.Listener, ready func()) error {
+	server := &http.Server{Handler: c.controlAPI(), ReadHeaderTimeout: 5 * time.Second}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return c.reconciler.run(ctx, ready) })
+	g.Go(func() error { return c.tenant.run(ctx) })
+	g.Go(func() error { return c.leader.run(ctx) })
+	g.Go(func() error { return c.registrar.run(ctx) })
+	g.Go(func() error { return c.drainer.run(ctx) })
+	g.Go(func() error { return c.defineServices(ctx) })
+	g.Go(func() error { return c.kernel.Watch(ctx, c.reconciler.drift) })
+	g.Go(func() error {
+		if err := server.Serve(control); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve the control socket: %w", err)
+		}
+		return nil
+	})
+	g.Go(func() error {
+		<-ctx.Done()
+		return server.Close()
+	})
+	return g.Wait()
+}
+
+// Leave prepares a stop: the kernel goes on answering, by a lease that is
+// long enough for a restart, and another node leads. Run must be running.
+func (c *Coordinator) Leave(ctx context.Context) {
+	if c.cfg.Timing.Rest > 0 {
+		if err := c.tenant.rest(ctx); err != nil {
+			c.log.Warn("stopping without a restart lease: this node falls silent", "error", err)
+		} else {
+			c.log.Info("stopping: the kernel goes on answering", "for", c.cfg.Timing.Rest)
+		}
+	}
+	if c.store.Leadership().Self && c.otherVoters() {
+		if err := c.store.Transfer(ctx); err != nil {
+			c.log.Warn("cannot hand the leadership over", "error", err)
+		}
+	}
+}
+
+// otherVoters reports whether anybody else can lead.
+func (c *Coordinator) otherVoters() bool {
+	return slices.ContainsFunc(c.store.Servers(), func(s raftstore.Server) bool {
+		return s.Voter && s.ID != c.store.ServerID()
+	})
+}
+
+// Admit decides whether a server with a new disk may take over a node's name:
+// not while the node that has it may be alive.
+func (c *Coordinator) Admit(_ context.Context, j raftstore.Join) error {
+	n, known := c.store.State().Nodes[j.Name]
+	if known && n.ServerID != j.ServerID && !n.Failed && c.leader.ledger.alive(time.Now(), j.Name) {
+		return fmt.Errorf("%w: %s, at %s, is alive", raftstore.ErrNameTaken, j.Name, n.Listen)
+	}
+	return nil
+}
+
+// mapHeld passes on that the kernel holds a newer map: to a grant that waits
+// for it, to the leader, and to those who wait for a release (rule P13).
+func (c *Coordinator) mapHeld(held uint64) {
+	c.news.learn(map[string]uint64{c.cfg.Node: held})
+	c.tenant.mapHeld(held)
+	c.tenant.renewNow()
+	st := c.store.State()
+	for addr := range c.heirs(st) {
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), c.cfg.Timing.Lease)
+			defer cancel()
+			err := c.peers.Call(ctx, addr, pathHeld, heldNews{Node: c.cfg.Node, Held: held}, nil)
+			if err != nil {
+				c.log.Debug("release not told directly; the leader tells it", "to", addr, "error", err)
+			}
+		}()
+	}
+	signal(c.leader.wake)
+}
+
+// heirs are the addresses of the nodes that own buckets which this node has
+// released.
+func (c *Coordinator) heirs(st *raftstore.State) map[string]bool {
+	addrs := map[string]bool{}
+	for _, v := range st.Services {
+		for _, slot := range v.Map {
+			if slot.Owner != c.cfg.Node && roleOf(slot, c.cfg.Node, nil) == drain {
+				addrs[st.Nodes[slot.Owner].Listen] = true
+			}
+		}
+	}
+	return addrs
+}
+
+// renewal is what this node says of itself to the leader.
+func (c *Coordinator) renewal() renewal {
+	r := renewal{
+		Node: c.cfg.Node, ServerID: c.store.ServerID(), Process: c.process,
+		Held: c.reconciler.held.Load(), Version: c.cfg.Version, Problems: c.problems(),
+	}
+	if unfit := c.reconciler.unfit.Load(); unfit != nil {
+		r.Unfit = *unfit
+	}
+	return r
+}
+
+// askForLease asks whoever leads.
+func (c *Coordinator) askForLease(ctx context.Context, r renewal) (grant, error) {
+	lead := c.store.Leadership()
+	switch {
+	case lead.Self:
+		g, err := c.leader.grantTo(ctx, r)
+		g.own = true
+		return g, err
+	case lead.Addr == "":
+		return grant{}, ErrNoLeader
+	}
+	var g grant
+	err := c.peers.Call(ctx, lead.Addr, pathRenew, r, &g)
+	return g, err
+}
+
+// announce tells the segment where the shared addresses are. The node has
+// just gained its lease.
+func (c *Coordinator) announce() {
+	go func() {
+		rs := desired(c.store.State(), c.cfg.Node, nil, opened{}, c.reconciler.interfaces)
+		if err := c.kernel.Announce(rs.Services); err != nil {
+			c.log.Warn("cannot announce the shared addresses", "error", err)
+		}
+	}()
+}
+
+// execute has the leader commit a command that does no harm twice. It waits
+// for a leader until ctx ends.
+func (c *Coordinator) execute(ctx context.Context, cmd raftstore.Command) error {
+	return c.insist(ctx, func() error { return c.executeOnce(ctx, cmd) })
+}
+
+// insist asks again while nobody leads.
+func (c *Coordinator) insist(ctx context.Context, ask func() error) error {
+	for {
+		err := ask()
+		if err == nil || !again(err) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(c.cfg.Timing.Renew):
+		}
+	}
+}
+
+func (c *Coordinator) executeOnce(ctx context.Context, cmd raftstore.Command) error {
+	lead := c.store.Leadership()
+	switch {
+	case lead.Self:
+		_, err := c.store.Propose(ctx, cmd)
+		return err
+	case lead.Addr == "":
+		return ErrNoLeader
+	}
+	return c.peers.Call(ctx, lead.Addr, pathPropose, cmd, nil)
+}
+
+// again reports whether a command may succeed at the next try.
+func again(err error) bool {
+	var refusal *RemoteError
+	if errors.As(err, &refusal) {
+		return refusal.NoLeader
+	}
+	var network net.Error
+	return noLeader(err) || errors.As(err, &network) || errors.Is(err, raftstore.ErrUnknown)
+}
+
+// defineServices proposes what this node's config has and the cluster has
+// not. What the cluster has differently is a problem that the status shows.
+func (c *Coordinator) defineServices(ctx context.Context) error {
+	changed, cancel := c.store.Changed()
+	defer cancel()
+	refused := map[string]bool{}
+	for {
+		st := c.store.State()
+		for _, d := range c.cfg.Services {
+			_, known := st.Services[d.Name]
+			_, member := st.Nodes[c.cfg.Node]
+			if known || !member || refused[d.Name] {
+				continue
+			}
+			err := c.execute(ctx, raftstore.Command{Define: &raftstore.Define{Definition: d, Seed: newSeed()}})
+			var refusal *RemoteError
+			if err != nil && (errors.As(err, &refusal) || errors.Is(err, raftstore.ErrDefinition)) {
+				refused[d.Name] = true
+				c.log.Error("the cluster refuses a service of this node's config", "service", d.Name, "error", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+	}
+}
+
+// newSeed returns a random seed. Zero is none: to nftables it means that the
+// kernel should choose, and every kernel would choose another.
+func newSeed() uint32 { return 1 + rand.Uint32N(math.MaxUint32) }
+
+// problems lists what is wrong with this node, for the status.
+func (c *Coordinator) problems() []string {
+	var all []string
+	if p := c.reconciler.problem.Load(); p != nil {
+		all = append(all, *p)
+	}
+	if unfit := c.reconciler.unfit.Load(); unfit != nil {
+		for _, service := range slices.Sorted(maps.Keys(*unfit)) {
+			all = append(all, fmt.Sprintf("cannot serve %s: %s", service, (*unfit)[service]))
+		}
+	}
+	if err := c.store.Halted(); err != nil {
+		all = append(all, err.Error())
+	}
+	if c.cfg.Witness {
+		return all // services are nothing to it
+	}
+	return append(all, configProblems(c.store.State(), c.cfg.Services)...)
+}
+
+// configProblems lists where a node's config and the cluster disagree. The
+// cluster's definition is the one that is served.
+func configProblems(st *raftstore.State, services []raftstore.Definition) []string {
+	var all []string
+	mine := map[string]bool{}
+	for _, d := range services {
+		mine[d.Name] = true
+		v, ok := st.Services[d.Name]
+		if !ok {
+			all = append(all, fmt.Sprintf("service %s of this node's config is not defined in the cluster", d.Name))
+			continue
+		}
+		for _, diff := range v.Differences(d) {
+			all = append(all, fmt.Sprintf("service %s: the cluster has %s as in this node's config", d.Name, diff))
+		}
+	}
+	for _, name := range st.ServiceNames() {
+		if !mine[name] {
+			all = append(all, fmt.Sprintf("service %s is not in this node's config", name))
+		}
+	}
+	return all
+}
+
+// services are this node's services, to count flows of: its part of the buckets
+// does not matter.
+func (c *Coordinator) services() []nft.Service {
+	return desired(c.store.State(), c.cfg.Node, nil, opened{}, c.reconciler.interfaces).Services
+}

@@ -1,0 +1,149 @@
+package coordinator
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"earshot/hashmode"
+	"earshot/nft"
+	"earshot/raftstore"
+)
+
+// drainPoll is the time between two looks at the flows of draining buckets. A
+// drain is over when two looks in a row, at least a second apart, find none:
+// a connection just accepted may not be listed yet (rule P16).
+const drainPoll = 1100 * time.Millisecond
+
+// drainer finds the end of this node's drains and tells the leader.
+type drainer struct {
+	node       string
+	interfaces map[string]string
+	store      Store
+	kernel     Kernel
+	held       func() uint64
+	propose    func(context.Context, raftstore.Command) error
+	log        *slog.Logger
+}
+
+// draining is what a drainer remembers of one bucket.
+type draining struct {
+	since   uint64    // the move that began it
+	started time.Time // when this agent first saw it
+	empty   int       // looks in a row that found no flow
+	seen    uint64    // the map that the kernel held at the first of those
+}
+
+// drains is the memory of all draining buckets, by service.
+type drains map[string]map[hashmode.Bucket]draining
+
+// run watches until ctx ends.
+func (d *drainer) run(ctx context.Context) error {
+	ticker := time.NewTicker(drainPoll)
+	defer ticker.Stop()
+	changed, cancel := d.store.Changed()
+	defer cancel()
+	memory := drains{}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+			// Only a node that is told not to wait needs to act at once.
+			if !d.store.State().Nodes[d.node].Cut {
+				continue
+			}
+		case <-ticker.C:
+		}
+		memory = d.look(ctx, memory)
+	}
+}
+
+// look counts flows once and reports the drains that are over.
+func (d *drainer) look(ctx context.Context, memory drains) drains {
+	st, held := d.store.State(), d.held()
+	rs := desired(st, d.node, nil, opened{}, d.interfaces)
+	if !anyDrain(rs) {
+		return drains{}
+	}
+	node := st.Nodes[d.node]
+	cut := node.Cut
+	var flows map[string]map[hashmode.Bucket]nft.FlowCount
+	if !cut {
+		var err error
+		if flows, err = d.kernel.Flows(rs.Services); err != nil {
+			d.log.Warn("cannot count flows: drains end at their limit only", "error", err)
+		}
+		if err != nil {
+			flows = nil
+		}
+	}
+	now := time.Now()
+	next := drains{}
+	for _, s := range rs.Services {
+		v := st.Services[s.Name]
+		next[s.Name] = map[hashmode.Bucket]draining{}
+		ended, seen := hashmode.Set{}, held
+		_, deaf := node.Unfit[s.Name] // no packet of a flow comes in any more
+		for b := range s.Drain.All() {
+			if v.Map[b].Since > held {
+				continue // not released yet
+			}
+			e := memory[s.Name][b].look(now, held, v.Map[b].Since, flows != nil && over(flows[s.Name][b]))
+			next[s.Name][b] = e
+			if cut || deaf || e.empty >= 2 || now.Sub(e.started) >= v.Drain {
+				ended.Add(b)
+				if !cut && !deaf {
+					seen = min(seen, e.seen)
+				}
+			}
+		}
+		d.report(ctx, s.Name, ended, seen)
+	}
+	return next
+}
+
+// look returns the memory after one more look.
+func (e draining) look(now time.Time, held, since uint64, empty bool) draining {
+	if e.started.IsZero() || e.since != since {
+		e = draining{since: since, started: now, seen: held}
+	}
+	switch {
+	case !empty:
+		e.empty, e.seen = 0, held
+	case e.empty == 0:
+		e.empty, e.seen = 1, held
+	default:
+		e.empty++
+	}
+	return e
+}
+
+// report tells the leader. A report that is lost is made again at the next
+// look, as the bucket is still draining then.
+func (d *drainer) report(ctx context.Context, service string, ended hashmode.Set, seen uint64) {
+	if ended.Empty() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, drainPoll)
+	defer cancel()
+	err := d.propose(ctx, raftstore.Command{EndDrain: &raftstore.EndDrain{
+		Node: d.node, Service: service, Buckets: ended.String(), Seen: seen,
+	}})
+	if err != nil {
+		d.log.Debug("end of drain not committed", "service", service, "error", err)
+	}
+}
+
+// over reports that no flow is left that a draining bucket keeps. Protocols
+// without a SYN are cut over at once (rule P19): their flows hold up nothing.
+func over(n nft.FlowCount) bool { return n.Active+n.Closing == 0 }
+
+func anyDrain(rs nft.Ruleset) bool {
+	for _, s := range rs.Services {
+		if !s.Drain.Empty() {
+			return true
+		}
+	}
+	return false
+}

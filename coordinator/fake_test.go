@@ -1,0 +1,180 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"sync"
+	"time"
+
+	"earshot/hashmode"
+	"earshot/nft"
+	"earshot/raftstore"
+)
+
+// modelKernel is a kernel as far as the protocol sees one: it holds a map and
+// a lease that runs out by itself, and refuses what the real one refuses.
+type modelKernel struct {
+	mu     sync.Mutex
+	held   uint64
+	ok     bool
+	rules  nft.Ruleset
+	until  time.Time
+	broken error // Apply fails with it
+	deaf   bool  // no interface has carrier
+	flows  map[string]map[hashmode.Bucket]nft.FlowCount
+	told   []string // shared addresses announced, by service
+}
+
+func (k *modelKernel) Opened([]string) (map[string]hashmode.Set, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	all := map[string]hashmode.Set{}
+	for _, s := range k.rules.Services {
+		all[s.Name] = s.Own.Union(s.Inherit)
+	}
+	return all, nil
+}
+
+var errModelOlder = errors.New("the kernel holds a newer map")
+
+func (k *modelKernel) Held() (uint64, bool, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.held, k.ok, nil
+}
+
+func (k *modelKernel) Apply(rs nft.Ruleset) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.broken != nil {
+		return k.broken
+	}
+	if k.ok && rs.Index < k.held {
+		return errModelOlder
+	}
+	k.held, k.ok, k.rules = rs.Index, true, rs
+	return nil
+}
+
+func (k *modelKernel) Forget() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if time.Now().Before(k.until) {
+		return nft.ErrLeased
+	}
+	k.held, k.ok = 0, false
+	return nil
+}
+
+func (k *modelKernel) Lease(until time.Time) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.ok {
+		return nft.ErrNoTable
+	}
+	k.until = until
+	return nil
+}
+
+func (k *modelKernel) Revoke() error { return k.Lease(time.Time{}) }
+
+func (k *modelKernel) LeaseLeft() (time.Duration, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return max(time.Until(k.until), 0), nil
+}
+
+func (k *modelKernel) Announce(services []nft.Service) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, s := range services {
+		k.told = append(k.told, s.Name)
+	}
+	return nil
+}
+
+func (k *modelKernel) Carrier(string) (bool, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return !k.deaf, nil
+}
+
+func (k *modelKernel) Watch(ctx context.Context, _ func()) error {
+	<-ctx.Done()
+	return nil
+}
+
+func (k *modelKernel) Resync() {}
+
+func (k *modelKernel) Flows([]nft.Service) (map[string]map[hashmode.Bucket]nft.FlowCount, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return maps.Clone(k.flows), nil
+}
+
+// modelStore is a store whose log the test writes.
+type modelStore struct {
+	mu      sync.Mutex
+	history *history
+	lead    raftstore.Leadership
+	subs    []chan struct{}
+}
+
+func (s *modelStore) State() *raftstore.State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.history.state
+}
+
+func (s *modelStore) Changed() (<-chan struct{}, func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ch := make(chan struct{}, 1)
+	s.subs = append(s.subs, ch)
+	return ch, func() {}
+}
+
+func (s *modelStore) Propose(_ context.Context, c raftstore.Command) (uint64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.lead.Self {
+		return 0, raftstore.ErrNotLeader
+	}
+	err := s.history.apply(c)
+	for _, ch := range s.subs {
+		signal(ch)
+	}
+	return s.history.state.Index, err
+}
+
+func (s *modelStore) Leadership() raftstore.Leadership {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lead
+}
+
+func (s *modelStore) Term() uint64 { return testTerm }
+
+func (s *modelStore) LastCommand() uint64 { return s.State().Index }
+
+func (s *modelStore) Servers() []raftstore.Server {
+	return []raftstore.Server{{ID: s.ServerID(), Addr: "a:7440", Voter: true}}
+}
+
+func (s *modelStore) Vote(context.Context, raftstore.Server, bool) error { return nil }
+
+func (s *modelStore) Expel(context.Context, string) error { return nil }
+
+func (s *modelStore) ServerID() string { return "id-a" }
+
+func (s *modelStore) Transfer(context.Context) error { return nil }
+
+func (s *modelStore) Halted() error { return nil }
+
+// noPeers is a network without anybody.
+type noPeers struct{}
+
+func (noPeers) Call(context.Context, string, string, any, any) error {
+	return errors.New("nobody there")
+}

@@ -1,0 +1,104 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"earshot/raftstore"
+)
+
+// errMayLive: the node is judged dead, and may hold a lease all the same, of
+// this leader or the one before.
+var errMayLive = errors.New("the node may be alive: it has been heard again, or the leader is new")
+
+// forget takes a node out of the cluster for good.
+func (c *Coordinator) forget(ctx context.Context, r ForgetRequest) (struct{}, error) {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	return struct{}{}, c.insist(ctx, func() error {
+		lead := c.store.Leadership()
+		switch {
+		case lead.Self:
+			return c.leader.forget(ctx, r.Node)
+		case lead.Addr == "":
+			return ErrNoLeader
+		}
+		return c.peers.Call(ctx, lead.Addr, pathForget, r, nil)
+	})
+}
+
+// forgetForPeer does so for another node's operator.
+func (c *Coordinator) forgetForPeer(ctx context.Context, r ForgetRequest) (struct{}, error) {
+	return struct{}{}, c.leader.forget(ctx, r.Node)
+}
+
+// forget waits until the node's death is certain, as long as ctx lets it.
+func (l *leader) forget(ctx context.Context, node string) error {
+	for {
+		err := l.forgetOnce(ctx, node)
+		if !errors.Is(err, errMayLive) && !errors.Is(err, ErrNotReady) && !errors.Is(err, raftstore.ErrStale) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(l.timing.Renew):
+		}
+	}
+}
+
+// forgetOnce judges the node once more, so that it is granted nothing while
+// its last buckets are given away (rule P4), and commits.
+func (l *leader) forgetOnce(ctx context.Context, node string) error {
+	lead := l.store.Leadership()
+	if !lead.Self {
+		return ErrNotLeader
+	}
+	st := l.store.State()
+	n, known := st.Nodes[node]
+	if !known {
+		return fmt.Errorf("%w %q", raftstore.ErrUnknownNode, node)
+	}
+	if err := l.ledger.condemn(time.Now(), lead.Term, n); err != nil {
+		return fmt.Errorf("forget %s: %w", node, err)
+	}
+	err := l.commit(ctx, raftstore.Command{Forget: &raftstore.Forget{
+		Node: node, Term: lead.Term, Epoch: st.Epoch, Moves: deathPlan(st, node),
+	}})
+	if err == nil || !errors.Is(err, raftstore.ErrUnknown) {
+		l.ledger.pardon(node)
+	}
+	if err != nil {
+		return err
+	}
+	l.log.Info("node is forgotten", "node", node)
+	if n.ServerID == "" {
+		return nil // lost in a recovery
+	}
+	if err := l.store.Expel(ctx, n.ServerID); err != nil {
+		l.log.Warn("the forgotten node's server is removed later", "node", node, "error", err)
+	}
+	return nil
+}
+
+// condemn judges a failed node that is to be forgotten.
+func (l *ledger) condemn(now time.Time, term uint64, n raftstore.Node) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.term != term || !l.ready {
+		return ErrNotReady
+	}
+	t := l.tenant(n)
+	switch {
+	case !n.Failed:
+		return raftstore.ErrAlive
+	case t.judged:
+		return ErrJudged
+	case now.Before(t.until), now.Before(l.graceOf(n.Name)):
+		return errMayLive
+	}
+	t.judged = true
+	return nil
+}

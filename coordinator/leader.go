@@ -1,0 +1,296 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"earshot/hashmode"
+	"earshot/raftstore"
+)
+
+// leader is what a node does while it leads: it grants leases, judges silent
+// nodes and plans moves.
+type leader struct {
+	store  Store
+	timing Timing
+	ledger *ledger
+	quorum *quorum
+	news   *news
+	heard  *hearsay
+	log    *slog.Logger
+	wake   chan struct{}
+	// started is when this process began. A whole cluster that starts at
+	// once waits for its slower nodes.
+	started time.Time
+
+	// Of run alone.
+	term     uint64
+	tickedAt time.Time
+	ranAt    time.Time
+	settled  *raftstore.State  // needs no move, and no bucket of it is busy
+	unsure   map[string]uint64 // deaths of unknown outcome, with their epoch
+}
+
+// startGrace is how long after the start of its own process, in leases, a
+// leader waits for silent nodes if it has heard of no leader before it: the
+// whole cluster is starting, and its map is to stay as it was.
+const startGrace = 10
+
+// run leads whenever the store says that this node does.
+func (l *leader) run(ctx context.Context) error {
+	changed, cancel := l.store.Changed()
+	defer cancel()
+	ticker := time.NewTicker(l.timing.Renew / 2)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			l.ledger.end()
+			return nil
+		case <-changed:
+		case <-l.wake:
+		case <-ticker.C:
+		}
+		if err := l.step(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// errStuck ends the agent: only without it do the others elect another leader,
+// since Raft's heartbeats go on over a disk that hangs (rule P10).
+var errStuck = errors.New("this leader cannot commit and cannot hand over: ending, so that another is elected")
+
+// step does what is to be done now. Its error ends the agent.
+func (l *leader) step(ctx context.Context) error {
+	now := time.Now()
+	lead := l.store.Leadership()
+	if !lead.Self {
+		if l.term != 0 {
+			l.log.Info("no longer the leader", "term", l.term)
+			l.term = 0
+			l.ledger.end()
+		}
+		return nil
+	}
+	if lead.Term != l.term {
+		l.begin(ctx, lead, now)
+		return nil
+	}
+	// Was this process stopped? Then the others' silence is its own.
+	if stopped := now.Sub(l.ranAt); stopped > l.timing.Lease/3 {
+		l.ledger.delay(now.Add(l.timing.Lease / 2))
+	}
+	l.ranAt = now
+	if err := l.tick(ctx, now); err != nil {
+		return err
+	}
+	l.judge(ctx, now)
+	l.welcome(ctx, now)
+	l.plan(ctx)
+	l.ranAt = time.Now()
+	return nil
+}
+
+// begin takes office: nothing is granted before an entry of the own term is
+// applied (rule P3).
+func (l *leader) begin(ctx context.Context, lead raftstore.Leadership, now time.Time) {
+	if err := l.store.Halted(); err != nil {
+		l.giveWay(ctx, err)
+		return
+	}
+	extra := time.Duration(0)
+	if l.heard.nobody() {
+		extra = max(startGrace*l.timing.Lease-now.Sub(l.started), 0)
+	}
+	former := l.heard.former(lead.Term, now, l.timing)
+	l.ledger.begin(lead.Term, now, extra, former)
+	l.term, l.ranAt, l.tickedAt, l.unsure = lead.Term, now, now, map[string]uint64{}
+	l.log.Info("leading", "term", lead.Term, "after", former)
+	if err := l.commit(ctx, raftstore.Command{Tick: &raftstore.Tick{}}); err != nil {
+		l.term = 0 // begin again
+		return
+	}
+	l.ledger.setReady(lead.Term)
+	l.ranAt = time.Now()
+}
+
+// giveWay hands over what a program that cannot read the log cannot lead.
+func (l *leader) giveWay(ctx context.Context, reason error) {
+	l.log.Error("elected, and cannot lead: handing over", "error", reason)
+	ctx, cancel := context.WithTimeout(ctx, l.timing.Lease)
+	defer cancel()
+	if err := l.store.Transfer(ctx); err != nil {
+		l.log.Debug("cannot hand over", "error", err)
+	}
+}
+
+// commit proposes a command and waits for it as long as a leader may wait.
+func (l *leader) commit(ctx context.Context, c raftstore.Command) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*l.timing.Lease)
+	defer cancel()
+	_, err := l.store.Propose(ctx, c)
+	return err
+}
+
+// tick proves that this leader can commit. One that cannot grants no lease,
+// hands over if it can, and ends if it cannot (rule P10).
+func (l *leader) tick(ctx context.Context, now time.Time) error {
+	if now.Sub(l.tickedAt) < l.timing.Tick {
+		return nil
+	}
+	err := l.commit(ctx, raftstore.Command{Tick: &raftstore.Tick{}})
+	l.tickedAt = time.Now()
+	stuck := err != nil && ctx.Err() == nil && l.leadsIn(l.term)
+	l.ledger.setStuck(stuck)
+	if !stuck {
+		return nil
+	}
+	l.log.Error("cannot commit: granting no lease and handing over", "error", err)
+	handing, cancel := context.WithTimeout(ctx, l.timing.Lease)
+	defer cancel()
+	if err := l.store.Transfer(handing); err != nil {
+		l.log.Error("cannot hand over", "error", err)
+	}
+	if l.leadsIn(l.term) && ctx.Err() == nil {
+		return errStuck
+	}
+	return nil
+}
+
+func (l *leader) leadsIn(term uint64) bool {
+	lead := l.store.Leadership()
+	return lead.Self && lead.Term == term
+}
+
+// judge commits the death of nodes that are silent.
+func (l *leader) judge(ctx context.Context, now time.Time) {
+	for _, name := range slices.Sorted(maps.Keys(l.unsure)) {
+		if l.store.State().Epoch != l.unsure[name] {
+			l.pardon(name) // applied, or stale for ever
+			continue
+		}
+		l.bury(ctx, name)
+	}
+	for _, name := range l.ledger.judge(now, l.store.State()) {
+		l.log.Warn("node is silent: giving its buckets away", "node", name, "term", l.term)
+		l.bury(ctx, name)
+	}
+}
+
+// bury commits a death. One that may still come through keeps the node judged,
+// until the epoch that it was planned from is over; a term that ends takes the
+// judgement with it.
+func (l *leader) bury(ctx context.Context, name string) {
+	st := l.store.State()
+	err := l.commit(ctx, raftstore.Command{Death: &raftstore.Death{
+		Node: name, Term: l.term, Epoch: st.Epoch, Moves: deathPlan(st, name),
+	}})
+	if err != nil {
+		l.log.Warn("death not committed", "node", name, "error", err)
+	}
+	_, before := l.unsure[name]
+	if err == nil || !before && !errors.Is(err, raftstore.ErrUnknown) {
+		l.pardon(name)
+		return
+	}
+	if !before {
+		l.unsure[name] = st.Epoch
+	}
+}
+
+// pardon ends a judgement that is carried out, or never will be.
+func (l *leader) pardon(name string) {
+	delete(l.unsure, name)
+	l.ledger.pardon(name)
+}
+
+// deathPlan says where the buckets of a node go when it dies, and moves
+// nothing else.
+func deathPlan(st *raftstore.State, node string) []raftstore.Move {
+	return plan(st.Without(node), func(string, hashmode.Bucket) bool { return false }, true)
+}
+
+// welcome enters what nodes say of themselves: that they are heard again, that
+// a restart is over, what they can serve.
+func (l *leader) welcome(ctx context.Context, now time.Time) {
+	st := l.store.State()
+	for _, name := range l.ledger.rested(st) {
+		l.try(ctx, raftstore.Command{Rest: &raftstore.Rest{Node: name}})
+	}
+	for _, f := range l.ledger.fitness(now, st) {
+		l.log.Warn("node can serve other services than before", "node", f.Node, "unfit", f.Unfit)
+		l.try(ctx, raftstore.Command{Fitness: &f})
+	}
+	for _, name := range l.ledger.returned(now, st) {
+		l.log.Info("node is back", "node", name)
+		l.try(ctx, raftstore.Command{Return: &raftstore.Return{Node: name, Term: l.term}})
+	}
+}
+
+// plan evens the shares out.
+func (l *leader) plan(ctx context.Context) {
+	st := l.store.State()
+	if st == l.settled {
+		return
+	}
+	held := l.news.all()
+	anyBusy := false
+	moves := plan(st, func(service string, b hashmode.Bucket) bool {
+		busy := untaken(st.Services[service].Map[b], held)
+		anyBusy = anyBusy || busy
+		return busy
+	}, false)
+	switch {
+	case len(moves) > 0:
+		l.log.Info("moving buckets", "epoch", st.Epoch, "moves", moves)
+		l.try(ctx, raftstore.Command{Assign: &raftstore.Assign{Epoch: st.Epoch, Moves: moves}})
+	case !anyBusy:
+		l.settled = st
+	}
+}
+
+// untaken reports a slot whose last move is not known to be taken yet.
+func untaken(slot raftstore.Slot, held map[string]uint64) bool {
+	return slot.Owner != "" && (held[slot.Owner] < slot.Since || roleOf(slot, slot.Owner, held) == waiting)
+}
+
+// try commits what will be tried again at the next step if it fails.
+func (l *leader) try(ctx context.Context, c raftstore.Command) {
+	if err := l.commit(ctx, c); err != nil && ctx.Err() == nil {
+		l.log.Debug("not committed", "error", err)
+	}
+}
+
+// grantTo answers a node's request for a lease.
+func (l *leader) grantTo(ctx context.Context, r renewal) (grant, error) {
+	lead := l.store.Leadership()
+	if !lead.Self {
+		return grant{}, ErrNotLeader
+	}
+	if r.Rest > 0 {
+		// In the log first: the next leader must know of it, too.
+		if err := l.enterRest(ctx, r); err != nil {
+			return grant{}, err
+		}
+	}
+	if err := l.quorum.confirm(ctx, lead.Term); err != nil {
+		return grant{}, err
+	}
+	bound, err := l.ledger.grant(time.Now(), lead.Term, l.store.State(), r, r.Rest, l.store.LastCommand)
+	if err != nil {
+		return grant{}, err
+	}
+	l.news.learn(map[string]uint64{r.Node: r.Held})
+	return grant{Term: lead.Term, Bound: bound, Held: l.news.all()}, nil
+}
+
+// enterRest commits that the node is restarting.
+func (l *leader) enterRest(ctx context.Context, r renewal) error {
+	_, err := l.store.Propose(ctx, raftstore.Command{Rest: &raftstore.Rest{Node: r.Node, For: r.Rest, By: r.Process}})
+	return err
+}

@@ -1,0 +1,300 @@
+package coordinator
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	"earshot/raftstore"
+)
+
+// The reasons for which a leader grants no lease.
+var (
+	ErrNotLeader = errors.New("not the leader")
+	ErrNotReady  = errors.New("the leader does not know its own log yet")
+	ErrStranger  = errors.New("not a member of the cluster")
+	ErrJudged    = errors.New("judged dead: buckets are being given away")
+	ErrBehind    = errors.New("the node does not follow the cluster's state")
+	ErrStuck     = errors.New("the leader cannot commit")
+)
+
+// ledger is a leader's account of the leases of one term. Granting a lease
+// and judging a node dead exclude each other under its lock (rule P4).
+//
+// Times are passed in, and are this node's own; they never leave it.
+type ledger struct {
+	timing Timing
+
+	mu    sync.Mutex
+	term  uint64 // 0: not leading
+	ready bool   // an entry of the term is applied (rule P3)
+	stuck bool   // a proof of committing is overdue (rule P10)
+	// grace is when silence begins to count, and graceFormer when that of the
+	// former leader does (rule P6).
+	grace       time.Time
+	former      string
+	graceFormer time.Time
+	tenants     map[string]*tenancy
+}
+
+// tenancy is what the leader knows of one node's lease.
+type tenancy struct {
+	serverID string
+	until    time.Time // the node may hold a lease until then
+	judged   bool
+	held     uint64
+	// The node has to hold the map of index due, which was applied here at
+	// dueSince (rule P5).
+	due      uint64
+	dueSince time.Time
+	process  int64
+	resting  bool // the node's kernel may hold a restart lease still
+	version  string
+	problems []string
+	unfit    map[string]string
+}
+
+// begin starts the account of a term. Whoever led before may have granted
+// leases until just now, so silence counts from then on only (rule P6).
+// Leases for a restart are in the state. former names the leader before if its
+// own leases are known to be over sooner.
+func (l *ledger) begin(term uint64, now time.Time, extra time.Duration, former string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.term, l.ready, l.stuck = term, false, false
+	l.tenants = map[string]*tenancy{}
+	l.grace = now.Add(l.timing.patience(l.timing.Lease) + extra)
+	l.former, l.graceFormer = former, now.Add(l.timing.patienceForLeader()+extra)
+}
+
+// end closes the account: nothing is granted or judged.
+func (l *ledger) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.term, l.ready = 0, false
+}
+
+// setReady says that an entry of the term has been applied.
+func (l *ledger) setReady(term uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ready = l.ready || l.term == term
+}
+
+// setStuck says whether the leader fails to commit.
+func (l *ledger) setStuck(stuck bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stuck = stuck
+}
+
+// delay postpones every judgement: the leader itself was not running.
+func (l *ledger) delay(until time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.grace.Before(until) {
+		l.grace = until
+	}
+	if l.graceFormer.Before(until) {
+		l.graceFormer = until
+	}
+}
+
+// graceOf is when the node's silence begins to count.
+func (l *ledger) graceOf(node string) time.Time {
+	if node == l.former {
+		return l.graceFormer
+	}
+	return l.grace
+}
+
+// grant enters a lease for the asking node and returns its bound, which last
+// names at that moment: the newest command in the leader's log (rule P3). The
+// caller has heard from a quorum since the request came in (rule P2). With
+// rest, the node is restarting and is given that much time.
+func (l *ledger) grant(now time.Time, term uint64, st *raftstore.State, r renewal, rest time.Duration, last func() uint64) (uint64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.term == 0 || l.term != term:
+		return 0, ErrNotLeader
+	case !l.ready:
+		return 0, ErrNotReady
+	case l.stuck:
+		return 0, ErrStuck
+	}
+	n, known := st.Nodes[r.Node]
+	if !known || n.ServerID != r.ServerID {
+		return 0, fmt.Errorf("%w: %s with id %s", ErrStranger, r.Node, r.ServerID)
+	}
+	t := l.tenant(n)
+	if t.judged {
+		return 0, ErrJudged
+	}
+	t.hear(now, r, st.Index)
+	if now.Sub(t.dueSince) > l.timing.Lease {
+		return 0, fmt.Errorf("%w: it holds map %d, %d is due", ErrBehind, t.held, t.due)
+	}
+	until := now.Add(l.timing.patience(max(rest, l.timing.Lease)))
+	if until.After(t.until) || awake(n, r.Process, r.Resting) {
+		t.until = until
+	}
+	return last(), nil
+}
+
+// tenant returns the node's entry, a new one for a new incarnation.
+func (l *ledger) tenant(n raftstore.Node) *tenancy {
+	t := l.tenants[n.Name]
+	if t == nil || t.serverID != n.ServerID {
+		t = &tenancy{serverID: n.ServerID}
+		if n.Rest > 0 {
+			// An earlier leader granted it, before the grace at the latest.
+			t.until = l.grace.Add(l.timing.patience(n.Rest))
+		}
+		l.tenants[n.Name] = t
+	}
+	return t
+}
+
+// hear notes what the node says of itself. applied is the newest index that
+// is applied here.
+func (t *tenancy) hear(now time.Time, r renewal, applied uint64) {
+	t.held, t.version, t.problems = max(t.held, r.Held), r.Version, r.Problems
+	t.process, t.resting, t.unfit = r.Process, r.Resting, r.Unfit
+	if t.held >= t.due || t.dueSince.IsZero() {
+		t.due, t.dueSince = applied, now
+	}
+}
+
+// awake reports whether a process of the node says that no restart lease is
+// left in its kernel. The one that asked for it cannot know.
+func awake(n raftstore.Node, process int64, resting bool) bool {
+	return process > n.RestBy && !resting
+}
+
+// judge returns the nodes that have been silent for too long. From then on
+// they are granted nothing until pardon is called for them. begun is when the
+// term's clock started for nodes with a restart lease of unknown age.
+func (l *ledger) judge(now time.Time, st *raftstore.State) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.term == 0 || !l.ready {
+		return nil
+	}
+	var dead []string
+	for _, name := range st.NodeNames() {
+		n := st.Nodes[name]
+		t := l.tenant(n)
+		if !n.Failed && !t.judged && now.After(t.until) && now.After(l.graceOf(name)) {
+			t.judged = true
+			dead = append(dead, name)
+		}
+	}
+	return dead
+}
+
+// pardon ends a judgement: its command is applied, or certainly never will be.
+func (l *ledger) pardon(node string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if t := l.tenants[node]; t != nil {
+		t.judged = false
+	}
+}
+
+// returned lists failed nodes that were heard in this term and hold the map
+// that took their buckets.
+func (l *ledger) returned(now time.Time, st *raftstore.State) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var back []string
+	for name, t := range l.tenants {
+		n, ok := st.Nodes[name]
+		if ok && n.Failed && n.ServerID == t.serverID && !t.judged && now.Before(t.until) && t.held >= n.Changed {
+			back = append(back, name)
+		}
+	}
+	return back
+}
+
+// rested lists nodes that hold no restart lease any more though the state
+// says that they may.
+func (l *ledger) rested(st *raftstore.State) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var done []string
+	for name, t := range l.tenants {
+		n, ok := st.Nodes[name]
+		if ok && n.Rest > 0 && n.ServerID == t.serverID && awake(n, t.process, t.resting) {
+			done = append(done, name)
+		}
+	}
+	return done
+}
+
+// fitness lists living nodes that say of themselves that they can serve other
+// services than the state has it.
+func (l *ledger) fitness(now time.Time, st *raftstore.State) []raftstore.Fitness {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var all []raftstore.Fitness
+	for name, t := range l.tenants {
+		n, ok := st.Nodes[name]
+		if ok && n.ServerID == t.serverID && now.Before(t.until) && t.process != 0 && !maps.Equal(n.Unfit, t.unfit) {
+			all = append(all, raftstore.Fitness{Node: name, Unfit: t.unfit})
+		}
+	}
+	return all
+}
+
+// readyIn reports whether the leader of the term knows its own log.
+func (l *ledger) readyIn(term uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ready && l.term == term
+}
+
+// following tells which nodes hold a lease and the map of their incarnation.
+func (l *ledger) following(now time.Time, st *raftstore.State) map[string]bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := map[string]bool{}
+	for name, t := range l.tenants {
+		n, known := st.Nodes[name]
+		if known && n.ServerID == t.serverID && !t.judged && now.Before(t.until) && t.held >= n.Changed {
+			all[name] = true
+		}
+	}
+	return all
+}
+
+// account is a copy of what the ledger says of a node.
+type account struct {
+	left     time.Duration // of the lease, at the least; 0 when over
+	version  string
+	problems []string
+}
+
+// accounts returns what is known of all nodes heard in this term.
+func (l *ledger) accounts(now time.Time) map[string]account {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := map[string]account{}
+	for name, t := range l.tenants {
+		// The leader counts a lease 2M longer than its node does.
+		left := max(t.until.Add(-2*l.timing.Margin).Sub(now), 0)
+		all[name] = account{left: left, version: t.version, problems: t.problems}
+	}
+	return all
+}
+
+// alive reports whether the node with this name may hold a lease, or may have
+// been granted one by the leader before.
+func (l *ledger) alive(now time.Time, node string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := l.tenants[node]
+	return now.Before(l.graceOf(node)) || t != nil && now.Before(t.until)
+}

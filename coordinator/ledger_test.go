@@ -1,0 +1,345 @@
+package coordinator
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"earshot/raftstore"
+)
+
+// office is a leader's ledger in a cluster of a, b and c, with a clock that
+// the test moves.
+type office struct {
+	*testing.T
+	history *history
+	ledger  *ledger
+	now     time.Time
+}
+
+func newOffice(t *testing.T) *office {
+	timing, err := NewTiming(300*time.Millisecond, 4*time.Millisecond, 10*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := &office{T: t, history: newHistory(t), ledger: &ledger{timing: timing}, now: time.Now()}
+	for _, n := range []string{"a", "b", "c"} {
+		o.history.join(n, 1)
+	}
+	o.history.define("web", 9)
+	o.history.replan()
+	o.elect()
+	return o
+}
+
+// elect begins the term anew.
+func (o *office) elect() {
+	o.ledger.begin(testTerm, o.now, 0, "")
+	o.ledger.setReady(testTerm)
+}
+
+// pass lets time pass, in hundredths of the lease.
+func (o *office) pass(hundredths int) {
+	o.now = o.now.Add(o.ledger.timing.Lease * time.Duration(hundredths) / 100)
+}
+
+// renewal is what a node that follows says.
+func (o *office) renewal(node string) renewal {
+	return renewal{Node: node, ServerID: "id-" + node, Process: 1, Held: o.history.state.Index}
+}
+
+func (o *office) ask(r renewal) error {
+	_, err := o.ledger.grant(o.now, testTerm, o.history.state, r, r.Rest, func() uint64 { return o.history.state.Index })
+	return err
+}
+
+// renewAll renews the leases of the nodes and demands that they are granted.
+func (o *office) renewAll(nodes ...string) {
+	o.Helper()
+	for _, n := range nodes {
+		if err := o.ask(o.renewal(n)); err != nil {
+			o.Fatalf("%s is refused: %v", n, err)
+		}
+	}
+}
+
+func (o *office) wantDead(why string, want ...string) {
+	o.Helper()
+	if got := o.ledger.judge(o.now, o.history.state); !slices.Equal(got, want) {
+		o.Fatalf("%s: judged %v, want %v", why, got, want)
+	}
+}
+
+func TestSilentNodeIsJudgedOneLeaseAndMarginAfterItsGrant(t *testing.T) {
+	o := newOffice(t)
+	o.pass(200)
+	o.renewAll("a", "b", "c")
+	o.pass(100)
+	o.renewAll("a", "b")
+	o.pass(9)
+	o.wantDead("its lease may run for L + M")
+	o.pass(2)
+	o.wantDead("L + M are over", "c")
+	o.wantDead("once is enough")
+}
+
+func TestNewLeaderWaitsForLeasesThatItDidNotGrantP6(t *testing.T) {
+	o := newOffice(t)
+	o.pass(109)
+	o.wantDead("the leader before may have granted a lease until just before the election")
+	o.pass(2)
+	o.wantDead("nobody has been heard since", "a", "b", "c")
+}
+
+func TestNewLeaderWaitsLessForTheFormerLeaderP6(t *testing.T) {
+	o := newOffice(t)
+	o.ledger.begin(testTerm, o.now, 0, "b")
+	o.ledger.setReady(testTerm)
+	o.pass(73)
+	o.wantDead("the former leader's own lease may run for two thirds of L + M")
+	o.pass(1)
+	o.wantDead("that is over", "b")
+	o.pass(37)
+	o.wantDead("the others' leases are over, too", "a", "c")
+}
+
+func TestRestartingFormerLeaderIsWaitedForP6(t *testing.T) {
+	o := newOffice(t)
+	o.rest()
+	o.ledger.begin(testTerm, o.now, 0, "c")
+	o.ledger.setReady(testTerm)
+	o.renewAll("a", "b")
+	o.pass(100)
+	o.renewAll("a", "b")
+	o.wantDead("it led, and restarts")
+}
+
+func TestJudgedNodeIsGrantedNothingP4(t *testing.T) {
+	o := newOffice(t)
+	o.pass(120)
+	o.renewAll("a", "b")
+	o.wantDead("silent since the election", "c")
+	if err := o.ask(o.renewal("c")); !errors.Is(err, ErrJudged) {
+		t.Fatalf("a node whose buckets are being given away: %v", err)
+	}
+	o.ledger.pardon("c")
+	o.renewAll("c")
+}
+
+func TestLeaderGrantsNothingBeforeAnEntryOfItsTermP3(t *testing.T) {
+	o := newOffice(t)
+	o.ledger.begin(testTerm, o.now, 0, "")
+	if err := o.ask(o.renewal("a")); !errors.Is(err, ErrNotReady) {
+		t.Fatalf("before its own entry is applied: %v", err)
+	}
+	o.ledger.end()
+	if err := o.ask(o.renewal("a")); !errors.Is(err, ErrNotLeader) {
+		t.Fatalf("after its term: %v", err)
+	}
+}
+
+func TestStuckLeaderGrantsNothingP10(t *testing.T) {
+	o := newOffice(t)
+	o.ledger.setStuck(true)
+	if err := o.ask(o.renewal("a")); !errors.Is(err, ErrStuck) {
+		t.Fatalf("a leader that cannot commit: %v", err)
+	}
+	o.ledger.setStuck(false)
+	o.renewAll("a")
+}
+
+func TestNodeThatDoesNotFollowIsRefusedP5(t *testing.T) {
+	o := newOffice(t)
+	o.renewAll("a", "b", "c")
+	behind := o.renewal("c")
+	o.history.must(raftstore.Command{Wish: &raftstore.Wish{Node: "b", Out: true}})
+	for range 10 {
+		o.pass(10)
+		o.renewAll("a", "b")
+		if err := o.ask(behind); err != nil {
+			t.Fatalf("behind for less than a lease: %v", err)
+		}
+	}
+	o.pass(20)
+	o.renewAll("a", "b")
+	if err := o.ask(behind); !errors.Is(err, ErrBehind) {
+		t.Fatalf("behind for more than a lease: %v", err)
+	}
+	o.pass(110)
+	o.renewAll("a", "b")
+	o.wantDead("refused for L + M", "c")
+}
+
+func TestNodeThatFollowsAMovingMapIsNotBehindP5(t *testing.T) {
+	o := newOffice(t)
+	held := o.history.state.Index
+	for i := range 30 {
+		o.history.must(raftstore.Command{Wish: &raftstore.Wish{Node: "b", Out: i%2 == 0}})
+		o.pass(20)
+		r := o.renewal("c")
+		r.Held = held
+		if err := o.ask(r); err != nil {
+			t.Fatalf("a node always one map behind: %v", err)
+		}
+		held = o.history.state.Index
+	}
+}
+
+func TestStrangersAreGrantedNothing(t *testing.T) {
+	o := newOffice(t)
+	wiped := o.renewal("a")
+	wiped.ServerID = "another"
+	for _, r := range []renewal{wiped, {Node: "x", ServerID: "id-x"}} {
+		if err := o.ask(r); !errors.Is(err, ErrStranger) {
+			t.Fatalf("%s with id %s: %v", r.Node, r.ServerID, err)
+		}
+	}
+}
+
+// rest has c restart: it is granted a restart lease, with its entry in the log.
+func (o *office) rest() {
+	o.Helper()
+	r := o.renewal("c")
+	r.Rest = o.ledger.timing.Rest
+	o.history.must(raftstore.Command{Rest: &raftstore.Rest{Node: "c", For: r.Rest, By: r.Process}})
+	if err := o.ask(r); err != nil {
+		o.Fatalf("restart lease refused: %v", err)
+	}
+}
+
+func TestRestartingNodeIsWaitedFor(t *testing.T) {
+	o := newOffice(t)
+	o.pass(200)
+	o.renewAll("a", "b", "c")
+	o.rest()
+	for range 33 { // 9.9 s
+		o.pass(100)
+		o.renewAll("a", "b")
+		o.wantDead("its kernel answers by the restart lease")
+	}
+	// A hundredth of 10 s is more than a lease's ordinary margin.
+	o.pass(60)
+	o.renewAll("a", "b")
+	o.wantDead("its clock may be slow")
+	o.pass(60)
+	o.renewAll("a", "b")
+	o.wantDead("the restart lease is over", "c")
+}
+
+func TestLateRenewalFromBeforeTheRestartShortensNothing(t *testing.T) {
+	o := newOffice(t)
+	o.pass(200)
+	o.renewAll("a", "b", "c")
+	late := o.renewal("c") // under way while the node asks to rest
+	o.rest()
+	if got := o.ledger.rested(o.history.state); len(got) != 0 {
+		t.Fatalf("restart ended before it began: %v", got)
+	}
+	if err := o.ask(late); err != nil {
+		t.Fatal(err)
+	}
+	o.pass(200)
+	o.renewAll("a", "b")
+	o.wantDead("a request from before the restart cannot end it")
+	if got := o.ledger.rested(o.history.state); len(got) != 0 {
+		t.Fatalf("restart ended by a late request: %v", got)
+	}
+}
+
+func TestNextLeaderWaitsForARestartingNode(t *testing.T) {
+	o := newOffice(t)
+	o.rest()
+	o.elect()
+	o.pass(200)
+	o.renewAll("a", "b")
+	o.wantDead("the state says that it restarts")
+	late := o.renewal("c")
+	if err := o.ask(late); err != nil {
+		t.Fatal(err)
+	}
+	o.pass(200)
+	o.renewAll("a", "b")
+	o.wantDead("a late request shortens nothing under the next leader either")
+}
+
+func TestRestartEndsWhenTheNewProcessHasAnOrdinaryLease(t *testing.T) {
+	o := newOffice(t)
+	o.pass(200)
+	o.rest()
+	back := o.renewal("c")
+	back.Process, back.Resting = 2, true
+	if err := o.ask(back); err != nil {
+		t.Fatal(err)
+	}
+	o.pass(150)
+	o.renewAll("a", "b")
+	o.wantDead("its kernel may hold the restart lease still")
+	back.Resting = false
+	if err := o.ask(back); err != nil {
+		t.Fatal(err)
+	}
+	if got := o.ledger.rested(o.history.state); !slices.Equal(got, []string{"c"}) {
+		t.Fatalf("restart not ended: %v", got)
+	}
+	o.pass(120)
+	o.renewAll("a", "b")
+	o.wantDead("back under an ordinary lease", "c")
+}
+
+func TestFailedNodeReturnsOnceItHoldsTheMapThatTookItsBuckets(t *testing.T) {
+	o := newOffice(t)
+	before := o.history.state.Index
+	o.pass(120)
+	o.renewAll("a", "b")
+	o.wantDead("silent", "c")
+	o.history.die("c")
+	o.ledger.pardon("c")
+	stale := o.renewal("c")
+	stale.Held = before
+	if err := o.ask(stale); err != nil {
+		t.Fatal(err)
+	}
+	if got := o.ledger.returned(o.now, o.history.state); len(got) != 0 {
+		t.Fatalf("back with the map in which it owns buckets: %v", got)
+	}
+	o.renewAll("c")
+	if got := o.ledger.returned(o.now, o.history.state); !slices.Equal(got, []string{"c"}) {
+		t.Fatalf("not back: %v", got)
+	}
+}
+
+func TestTimingRefusesALeaseThatTimersCannotKeep(t *testing.T) {
+	for lease, jiffy := range map[time.Duration]time.Duration{
+		59 * time.Millisecond:  time.Millisecond,
+		11 * time.Second:       time.Millisecond,
+		100 * time.Millisecond: 10 * time.Millisecond,
+	} {
+		if _, err := NewTiming(lease, jiffy, 0); !errors.Is(err, ErrLease) {
+			t.Errorf("lease %v at a tick of %v: %v", lease, jiffy, err)
+		}
+	}
+}
+
+func TestAccountOfANodeThatWasNeverHeardIsEmpty(t *testing.T) {
+	o := newOffice(t)
+	o.pass(200)
+	o.renewAll("a")
+	o.wantDead("never heard", "b", "c")
+	accounts := o.ledger.accounts(o.now)
+	if left := accounts["c"].left; left != 0 {
+		t.Fatalf("%v of a lease are left to a node that was never heard", left)
+	}
+	if left, want := accounts["a"].left, 270*time.Millisecond; left != want {
+		t.Fatalf("%v are left of a lease just granted, want %v", left, want)
+	}
+}
+
+func TestRestIsNotEndedByWhatTheNodeSaidBefore(t *testing.T) {
+	o := newOffice(t)
+	o.renewAll("a", "b", "c")
+	o.history.must(raftstore.Command{Rest: &raftstore.Rest{Node: "c", For: time.Second, By: 1}})
+	if got := o.ledger.rested(o.history.state); len(got) != 0 {
+		t.Fatalf("restart ended between its entry and its grant: %v", got)
+	}
+}

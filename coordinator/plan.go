@@ -1,0 +1,237 @@
+package coordinator
+
+import (
+	"cmp"
+	"slices"
+
+	"earshot/hashmode"
+	"earshot/raftstore"
+)
+
+// plan returns the moves that give every bucket an owner that serves and
+// every node its even share, with the fewest moves. Shares differ by at most
+// one bucket per unit of weight.
+//
+// It is a pure function of its arguments and walks nodes and services by
+// name, so that every node would plan the same. busy reports a bucket whose
+// last move is not taken yet: it stays where it is (rule P15), unless its
+// owner has failed. With orphansOnly, nothing else moves than buckets whose
+// owner does not serve.
+func plan(st *raftstore.State, busy func(service string, b hashmode.Bucket) bool, orphansOnly bool) []raftstore.Move {
+	var moves []raftstore.Move
+	for _, name := range st.ServiceNames() {
+		nodes := serving(st, name)
+		if len(nodes) == 0 {
+			continue // whoever has a bucket keeps it
+		}
+		d := newDeal(st, nodes, name, busy)
+		d.collect(orphansOnly)
+		moves = append(moves, d.moves(name)...)
+	}
+	return moves
+}
+
+// deal is the planning of one service.
+type deal struct {
+	state   *raftstore.State
+	service raftstore.Service
+	busy    func(hashmode.Bucket) bool
+	nodes   []string       // that serve, by name
+	target  map[string]int // buckets that each shall have
+	have    map[string]int // buckets that each has or has been given
+	loose   []hashmode.Bucket
+	gives   map[string]*hashmode.Set
+}
+
+// serving lists, by name, the nodes that can be given buckets of the service
+// and can take them now. One that restarts keeps what it has.
+func serving(st *raftstore.State, service string) []string {
+	return slices.DeleteFunc(st.NodeNames(), func(name string) bool {
+		return !st.Nodes[name].Serves(service) || !st.Nodes[name].Follows()
+	})
+}
+
+func newDeal(st *raftstore.State, nodes []string, service string, busy func(string, hashmode.Bucket) bool) *deal {
+	d := &deal{
+		state:   st,
+		service: st.Services[service],
+		nodes:   nodes,
+		busy:    func(b hashmode.Bucket) bool { return busy(service, b) },
+		have:    map[string]int{},
+		gives:   map[string]*hashmode.Set{},
+	}
+	for _, name := range nodes {
+		d.gives[name] = &hashmode.Set{}
+	}
+	pinned := map[string]int{}
+	pool := len(d.service.Map)
+	for b := range d.service.Map {
+		d.have[d.ownerOf(hashmode.Bucket(b))]++
+		if pin := d.pinOf(hashmode.Bucket(b)); pin != "" {
+			pinned[pin]++
+		}
+		if d.absent(hashmode.Bucket(b)) {
+			pool--
+		}
+	}
+	d.target = shares(pool, d.nodes, d.weight, d.have, pinned)
+	return d
+}
+
+// absent reports a bucket whose owner restarts: it can release nothing.
+func (d *deal) absent(b hashmode.Bucket) bool {
+	n, known := d.state.Nodes[d.service.Map[b].Owner]
+	return known && !n.Failed && !n.Follows()
+}
+
+func (d *deal) weight(node string) int { return d.state.Nodes[node].Weight }
+
+// ownerOf is the bucket's owner if that serves.
+func (d *deal) ownerOf(b hashmode.Bucket) string {
+	owner := d.service.Map[b].Owner
+	if n, ok := d.state.Nodes[owner]; ok && n.Serves(d.service.Name) {
+		return owner
+	}
+	return ""
+}
+
+// pinOf is the node that the bucket is pinned to, if that can have it.
+func (d *deal) pinOf(b hashmode.Bucket) string {
+	if pin := d.service.Map[b].Pin; d.gives[pin] != nil && !d.absent(b) {
+		return pin
+	}
+	return ""
+}
+
+// fixed reports a bucket that the plan must leave where it is for now.
+func (d *deal) fixed(b hashmode.Bucket) bool {
+	n, known := d.state.Nodes[d.service.Map[b].Owner]
+	return d.absent(b) || known && !n.Failed && d.busy(b)
+}
+
+// collect takes the buckets that are to move: orphans, buckets away from the
+// node that they are pinned to, and what a node has beyond its share.
+func (d *deal) collect(orphansOnly bool) {
+	var spare []hashmode.Bucket
+	for b := len(d.service.Map) - 1; b >= 0; b-- {
+		bucket := hashmode.Bucket(b)
+		owner, pin := d.ownerOf(bucket), d.pinOf(bucket)
+		switch {
+		case d.fixed(bucket):
+		case pin != "" && owner != pin && (owner == "" || !orphansOnly):
+			d.have[owner]--
+			d.give(bucket, pin)
+		case owner == "":
+			d.loose = append(d.loose, bucket)
+		case pin == "" && !orphansOnly:
+			spare = append(spare, bucket)
+		}
+	}
+	// First what another node, short of buckets, still has flows in.
+	slices.SortStableFunc(spare, func(a, b hashmode.Bucket) int {
+		return cmp.Compare(d.wantedBack(b), d.wantedBack(a))
+	})
+	for _, b := range spare {
+		if owner := d.ownerOf(b); d.have[owner] > d.target[owner] {
+			d.have[owner]--
+			d.loose = append(d.loose, b)
+		}
+	}
+	slices.Sort(d.loose)
+}
+
+// wantedBack is 1 if a node that is short of buckets has flows in b.
+func (d *deal) wantedBack(b hashmode.Bucket) int {
+	for _, node := range d.service.Map[b].From {
+		if d.short(node) {
+			return 1
+		}
+	}
+	return 0
+}
+
+// short reports whether a node that serves has less than its share.
+func (d *deal) short(node string) bool { return d.gives[node] != nil && d.have[node] < d.target[node] }
+
+func (d *deal) give(b hashmode.Bucket, node string) {
+	d.gives[node].Add(b)
+	d.have[node]++
+}
+
+// moves deals the loose buckets out.
+func (d *deal) moves(service string) []raftstore.Move {
+	var rest []hashmode.Bucket
+	for _, b := range d.loose {
+		if i := slices.IndexFunc(d.service.Map[b].From, d.short); i >= 0 {
+			d.give(b, d.service.Map[b].From[i])
+		} else {
+			rest = append(rest, b)
+		}
+	}
+	for _, b := range rest {
+		d.give(b, d.neediest())
+	}
+	var moves []raftstore.Move
+	for _, node := range d.nodes {
+		if !d.gives[node].Empty() {
+			moves = append(moves, raftstore.Move{Service: service, Buckets: d.gives[node].String(), To: node})
+		}
+	}
+	return moves
+}
+
+// neediest is the first node by name below its share, or the one that is
+// least above it.
+func (d *deal) neediest() string {
+	return slices.MinFunc(d.nodes, func(a, b string) int {
+		over := func(n string) int { return max(d.have[n]-d.target[n], -1) }
+		return cmp.Compare(over(a), over(b))
+	})
+}
+
+// shares returns how many of the buckets each node shall have: its part by
+// weight, rounded down, and one more for those that have most already, so
+// that rounding moves nothing. A node with more pinned buckets than its part
+// keeps them, and the others share the rest.
+func shares(buckets int, nodes []string, weight func(string) int, have, pinned map[string]int) map[string]int {
+	target := map[string]int{}
+	open := slices.Clone(nodes)
+	for {
+		total := 0
+		for _, n := range open {
+			total += weight(n)
+		}
+		w := weight
+		if total == 0 { // only last resorts are left
+			w, total = func(string) int { return 1 }, len(open)
+		}
+		full := slices.IndexFunc(open, func(n string) bool { return pinned[n] > buckets*w(n)/total+1 })
+		if full < 0 || len(open) == 1 {
+			dealRest(target, buckets, total, open, w, have)
+			return target
+		}
+		target[open[full]] = pinned[open[full]]
+		buckets -= pinned[open[full]]
+		open = slices.Delete(open, full, full+1)
+	}
+}
+
+// dealRest gives each open node its part and deals what rounding left over to
+// those whose part was rounded.
+func dealRest(target map[string]int, buckets, total int, open []string, weight func(string) int, have map[string]int) {
+	left := buckets
+	var rounded []string
+	for _, n := range open {
+		target[n] = buckets * weight(n) / total
+		left -= target[n]
+		if buckets*weight(n)%total != 0 {
+			rounded = append(rounded, n)
+		}
+	}
+	slices.SortStableFunc(rounded, func(a, b string) int {
+		return cmp.Compare(have[b]-target[b], have[a]-target[a])
+	})
+	for _, n := range rounded[:left] {
+		target[n]++
+	}
+}

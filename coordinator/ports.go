@@ -1,0 +1,61 @@
+package coordinator
+
+import (
+	"context"
+	"time"
+
+	"earshot/hashmode"
+	"earshot/nft"
+	"earshot/raftstore"
+)
+
+// Store is the replicated state, as raftstore keeps it.
+type Store interface {
+	// State is the newest applied state. It is never written to again.
+	State() *raftstore.State
+	// Changed signals after each applied command and change of leadership.
+	Changed() (<-chan struct{}, func())
+	// Propose commits a command; on the leader only.
+	Propose(ctx context.Context, c raftstore.Command) (uint64, error)
+	Leadership() raftstore.Leadership
+	// Term is the newest term that this server knows of.
+	Term() uint64
+	// LastCommand is the index of the newest command in this server's log.
+	LastCommand() uint64
+	Servers() []raftstore.Server
+	// Vote gives a server a vote or takes it away; on the leader only.
+	Vote(ctx context.Context, server raftstore.Server, vote bool) error
+	// Expel takes a server out of the Raft cluster; on the leader only.
+	Expel(ctx context.Context, id string) error
+	ServerID() string
+	// Transfer hands the leadership over, if it is ours.
+	Transfer(ctx context.Context) error
+	// Halted says why the state can no longer be followed, or nil.
+	Halted() error
+}
+
+// Kernel is this node's data plane, as package nft keeps it.
+type Kernel interface {
+	Held() (index uint64, ok bool, err error)
+	// Opened reads in which buckets of the services new flows are let through.
+	Opened(services []string) (map[string]hashmode.Set, error)
+	Apply(nft.Ruleset) error
+	// Forget lets an older map be applied; not while a lease runs.
+	Forget() error
+	Lease(until time.Time) error
+	Revoke() error
+	LeaseLeft() (time.Duration, error)
+	Announce([]nft.Service) error
+	// Carrier reports whether the interface is there, up and connected.
+	Carrier(iface string) (bool, error)
+	Watch(ctx context.Context, changed func()) error
+	Resync()
+	Flows([]nft.Service) (map[string]map[hashmode.Bucket]nft.FlowCount, error)
+}
+
+// Peers carries a request to another node's agent.
+type Peers interface {
+	// Call posts the request to path at the peer's address and reads the
+	// answer. A peer's refusal is a *RemoteError.
+	Call(ctx context.Context, addr, path string, request, answer any) error
+}

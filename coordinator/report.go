@@ -1,0 +1,183 @@
+package coordinator
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"earshot/hashmode"
+	"earshot/raftstore"
+)
+
+// status asks the leader, who knows best; without one, this node tells what
+// it knows itself.
+func (c *Coordinator) status(ctx context.Context) Status {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	if lead := c.store.Leadership(); lead.Self {
+		return c.leaderStatus(ctx)
+	} else if lead.Addr != "" {
+		var s Status
+		ask, cancel := context.WithTimeout(ctx, max(2*c.cfg.Timing.Lease, time.Second))
+		defer cancel()
+		if err := c.peers.Call(ask, lead.Addr, pathStatus, struct{}{}, &s); err == nil {
+			s.Cluster.Node = c.cfg.Node
+			return s
+		}
+	}
+	own := account{left: c.tenant.left(time.Now()), version: c.cfg.Version, problems: c.problems()}
+	s := c.report(map[string]account{c.cfg.Node: own}, nil)
+	s.Warnings = append([]string{"no leader can be reached from here: this is what " + c.cfg.Node + " knows by itself"}, s.Warnings...)
+	return s
+}
+
+// leaderStatus is the cluster as its leader sees it.
+func (c *Coordinator) leaderStatus(ctx context.Context) Status {
+	accounts := c.leader.ledger.accounts(time.Now())
+	s := c.report(accounts, c.allFlows(ctx, accounts))
+	s.Cluster.Leader = c.cfg.Node
+	confirm, cancel := context.WithTimeout(ctx, c.cfg.Timing.Lease)
+	defer cancel()
+	s.Cluster.Quorum = c.leader.quorum.confirm(confirm, c.store.Leadership().Term) == nil
+	if !s.Cluster.Quorum {
+		s.Warnings = append([]string{"no quorum: no majority of the voters answers, so nothing can be changed"}, s.Warnings...)
+	}
+	return s
+}
+
+// report puts the status together.
+func (c *Coordinator) report(accounts map[string]account, flows map[string]map[string]int) Status {
+	st := c.store.State()
+	s := Status{
+		Cluster:  ClusterStatus{Epoch: st.Epoch, Node: c.cfg.Node, LeaseMS: c.cfg.Timing.Lease.Milliseconds()},
+		Nodes:    []NodeStatus{},
+		Services: []ServiceStatus{},
+		Warnings: []string{},
+	}
+	voters := map[string]bool{}
+	for _, server := range c.store.Servers() {
+		voters[server.ID] = server.Voter
+	}
+	for _, name := range st.NodeNames() {
+		s.Nodes = append(s.Nodes, nodeStatus(st, name, accounts[name], voters[st.Nodes[name].ServerID]))
+	}
+	held := c.news.all()
+	for _, name := range st.ServiceNames() {
+		s.Services = append(s.Services, serviceStatus(st, name, held, flows))
+	}
+	s.Warnings = append(s.Warnings, warnings(s)...)
+	return s
+}
+
+func nodeStatus(st *raftstore.State, name string, a account, voter bool) NodeStatus {
+	n := st.Nodes[name]
+	s := NodeStatus{
+		Name: name, Listen: n.Listen, State: nodeState(st, n), Alive: a.left > 0, Weight: n.Weight,
+		LeaseMS: a.left.Milliseconds(), Voter: voter, Role: RoleNode, Restarting: n.Rest > 0,
+		Version: a.version, Problems: a.problems,
+	}
+	if n.Witness { // it has a lease, to show that it lives, and answers nothing
+		s.Role, s.LeaseMS = RoleWitness, 0
+	}
+	return s
+}
+
+// nodeState is the node's state in the contract's words.
+func nodeState(st *raftstore.State, n raftstore.Node) string {
+	switch {
+	case n.Failed:
+		return StateFailed
+	case !n.Out:
+		return StateIn
+	}
+	for _, v := range st.Services {
+		for _, slot := range v.Map {
+			if slot.Owner == n.Name || slices.Contains(slot.From, n.Name) {
+				return StateDraining
+			}
+		}
+	}
+	return StateOut
+}
+
+func serviceStatus(st *raftstore.State, name string, held map[string]uint64, flows map[string]map[string]int) ServiceStatus {
+	v := st.Services[name]
+	s := ServiceStatus{
+		Name: name, Address: v.Address.Addr().String(), MAC: v.MAC, Hash: string(v.Hash),
+		Buckets: len(v.Map), Seed: v.Seed, Ports: append([]string{}, v.Ports...), Nodes: []ShareStatus{},
+	}
+	for _, node := range st.NodeNames() {
+		sets := rolesOf(v.Map, node, held)
+		mine := sets[own].Union(sets[inherit]).Union(sets[waiting])
+		pinned := hashmode.Set{}
+		for b := range mine.All() {
+			if v.Map[b].Pin == node {
+				pinned.Add(b)
+			}
+		}
+		s.Nodes = append(s.Nodes, ShareStatus{
+			Name: node, Own: mine.String(), Inherit: sets[inherit].String(), Waiting: sets[waiting].String(),
+			Drain: sets[drain].String(), Pinned: pinned.String(), Flows: flows[node][name],
+		})
+	}
+	ownerless := hashmode.Set{}
+	for b, slot := range v.Map {
+		if n, ok := st.Nodes[slot.Owner]; !ok || n.Failed {
+			ownerless.Add(hashmode.Bucket(b))
+		}
+	}
+	s.Ownerless = ownerless.String()
+	return s
+}
+
+// flows counts this node's own active flows.
+func (c *Coordinator) flows() (flowsAnswer, error) {
+	counts, err := c.kernel.Flows(c.services())
+	if err != nil {
+		return flowsAnswer{}, fmt.Errorf("count flows: %w", err)
+	}
+	answer := flowsAnswer{Flows: map[string]int{}}
+	for service, buckets := range counts {
+		for _, n := range buckets {
+			answer.Flows[service] += n.Active + n.Other
+		}
+	}
+	return answer, nil
+}
+
+// allFlows asks every node with a lease for its flows; who does not answer in
+// time is left out.
+func (c *Coordinator) allFlows(ctx context.Context, accounts map[string]account) map[string]map[string]int {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	st := c.store.State()
+	var mu sync.Mutex
+	all := map[string]map[string]int{}
+	var asking sync.WaitGroup
+	for _, node := range slices.Sorted(maps.Keys(accounts)) {
+		if accounts[node].left == 0 {
+			continue
+		}
+		asking.Go(func() {
+			var a flowsAnswer
+			var err error
+			if node == c.cfg.Node {
+				a, err = c.flows()
+			} else {
+				err = c.peers.Call(ctx, st.Nodes[node].Listen, pathFlows, struct{}{}, &a)
+			}
+			if err != nil {
+				c.log.Debug("flows unknown", "node", node, "error", err)
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			all[node] = a.Flows
+		})
+	}
+	asking.Wait()
+	return all
+}

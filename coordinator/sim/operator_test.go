@@ -1,0 +1,180 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"earshot/hashmode"
+	"earshot/raftstore"
+)
+
+// operator gives commands, one after the other, and remembers which were
+// acknowledged (I5).
+type operator struct {
+	world *world
+
+	mu    sync.Mutex
+	wants map[string]*wanted // by what a command sets
+	acks  int
+}
+
+// wanted is what a value must be: the one acknowledged last, or one of those
+// whose outcome is unknown.
+type wanted struct {
+	acked string
+	maybe []string
+}
+
+func newOperator(w *world) *operator { return &operator{world: w, wants: map[string]*wanted{}} }
+
+// act gives one command. A careful operator leaves two nodes in beside the one
+// that may be about to fail.
+func (o *operator) act(careful bool) {
+	w := o.world
+	leader := w.leader()
+	if leader == nil {
+		return
+	}
+	nodes := w.all()
+	n := nodes[w.fate.below(len(nodes))]
+	first := w.fate.below(webBuckets)
+	last := min(first+w.fate.below(4), webBuckets-1)
+	set := hashmode.Range(hashmode.Bucket(first), hashmode.Bucket(last))
+	var cmd raftstore.Command
+	sets := map[string]string{}
+	switch kind := w.fate.below(10); {
+	case kind < 3 && (!careful || w.in() > 2):
+		cmd.Wish = &raftstore.Wish{Node: n.name, Out: true, Cut: w.fate.chance(0.3)}
+		sets["out "+n.name] = "true"
+	case kind < 6:
+		cmd.Wish = &raftstore.Wish{Node: n.name}
+		sets["out "+n.name] = "false"
+	default:
+		cmd.Pin = &raftstore.Pin{Service: "web", Buckets: set.String()}
+		if kind < 9 {
+			cmd.Pin.Node = n.name
+		}
+		for b := range set.All() {
+			sets[fmt.Sprint("pin ", b)] = cmd.Pin.Node
+		}
+	}
+	o.propose(leader, cmd, sets)
+}
+
+// in counts the nodes that are in.
+func (w *world) in() int {
+	leader := w.leader()
+	if leader == nil {
+		return 0
+	}
+	p := leader.running()
+	if p == nil {
+		return 0
+	}
+	count := 0
+	for _, n := range p.store.State().Nodes {
+		if !n.Out {
+			count++
+		}
+	}
+	return count
+}
+
+// restore brings every node in again.
+func (o *operator) restore(n *node) {
+	if leader := o.world.leader(); leader != nil {
+		o.propose(leader, raftstore.Command{Wish: &raftstore.Wish{Node: n.name}}, map[string]string{"out " + n.name: "false"})
+	}
+}
+
+func (o *operator) propose(leader *node, cmd raftstore.Command, sets map[string]string) {
+	p := leader.running()
+	if p == nil || p.stopped() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	index, err := p.store.Propose(ctx, cmd)
+	if !p.alive() {
+		err = raftstore.ErrUnknown // nobody heard the answer
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.world.history.fault("operator: %v%v through %s: index %d, %v", wishOf(cmd), pinOf(cmd), leader.name, index, err)
+	for what, value := range sets {
+		want := o.wants[what]
+		if want == nil {
+			want = &wanted{acked: map[bool]string{true: "false", false: ""}[cmd.Wish != nil]}
+			o.wants[what] = want
+		}
+		switch {
+		case err == nil:
+			want.acked, want.maybe = value, nil // what came before cannot come after
+			o.acks++
+		case errors.Is(err, raftstore.ErrUnknown):
+			want.maybe = append(want.maybe, value)
+		}
+	}
+}
+
+func wishOf(c raftstore.Command) string {
+	if c.Wish == nil {
+		return ""
+	}
+	return fmt.Sprintf("%+v", *c.Wish)
+}
+
+func pinOf(c raftstore.Command) string {
+	if c.Pin == nil {
+		return ""
+	}
+	return fmt.Sprintf("%+v", *c.Pin)
+}
+
+// check holds a state that everybody has against what was acknowledged.
+func (o *operator) check(st *raftstore.State) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, n := range o.world.all() {
+		if why := o.compare("out "+n.name, fmt.Sprint(st.Nodes[n.name].Out)); why != "" {
+			return why
+		}
+	}
+	for b, slot := range st.Services["web"].Map {
+		if why := o.compare(fmt.Sprint("pin ", b), slot.Pin); why != "" {
+			return why
+		}
+	}
+	return ""
+}
+
+func (o *operator) compare(what, is string) string {
+	want := o.wants[what]
+	if want == nil || want.acked == is {
+		return ""
+	}
+	for _, m := range want.maybe {
+		if m == is {
+			return ""
+		}
+	}
+	return fmt.Sprintf("%s is %q, acknowledged was %q (unknown: %q)", what, is, want.acked, want.maybe)
+}
+
+// pinAll gives every bucket of one service to a node.
+func (o *operator) pinAll(n *node) {
+	leader := o.world.leader()
+	if leader == nil {
+		return
+	}
+	sets := map[string]string{}
+	for b := range webBuckets {
+		sets[fmt.Sprint("pin ", b)] = n.name
+	}
+	o.propose(leader, raftstore.Command{Pin: &raftstore.Pin{
+		Service: "web", Buckets: hashmode.Range(0, webBuckets-1).String(), Node: n.name,
+	}}, sets)
+}

@@ -1,0 +1,109 @@
+package sim
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// script is a schedule that chance seldom finds.
+func script(t *testing.T, nodes int, play func(w *world)) {
+	t.Helper()
+	for seed := range uint64(5) {
+		s := setting{seed: seed, nodes: nodes, lease: 300 * time.Millisecond}
+		var o outcome
+		synctest.Test(t, func(*testing.T) {
+			w := newWorld(s)
+			if w.begin() {
+				time.Sleep(12 * w.timing.Lease) // the first leader judges from now on
+				play(w)
+				w.settle("script", time.Minute)
+			}
+			o = outcome{setting: s, violation: w.judge.violation}
+			if o.violation != "" {
+				o.story = w.history.tell(60, 80)
+			}
+			w.end()
+		})
+		if o.violation != "" {
+			t.Fatalf("%s, seed %d: %s\n%s", t.Name(), seed, o.violation, o.story)
+		}
+	}
+}
+
+// followers are the nodes that do not lead.
+func (w *world) followers() []*node {
+	leader := w.leader()
+	return slices.DeleteFunc(slices.Clone(w.all()), func(n *node) bool { return n == leader })
+}
+
+// TestHeardWhileItsDeathWaitsForTheDiskP4: a node is silent until it is judged;
+// its death waits for the leader's disk; meanwhile it asks for a lease. What the
+// leader's log has by then does not name the death yet.
+func TestHeardWhileItsDeathWaitsForTheDiskP4(t *testing.T) {
+	script(t, 3, func(w *world) {
+		leader, silent := w.leader(), w.followers()[0]
+		thaw := silent.running().freeze()
+		time.Sleep(280 * time.Millisecond)
+		release := leader.disk.stall()
+		time.Sleep(130 * time.Millisecond) // judged by now
+		thaw()
+		time.Sleep(150 * time.Millisecond)
+		release()
+		time.Sleep(time.Second)
+	})
+}
+
+// TestFollowerWhoseDiskHangsP5: it renews, since that needs no disk, and cannot
+// take what it is given.
+func TestFollowerWhoseDiskHangsP5(t *testing.T) {
+	script(t, 3, func(w *world) {
+		stuck := w.followers()[0]
+		release := stuck.disk.stall()
+		w.judge.expect("a disk that hangs", bounded(7)(w))
+		w.operator.pinAll(stuck)
+		time.Sleep(20 * w.timing.Lease)
+		w.judge.look()
+		release()
+	})
+}
+
+// TestRestartOverAHandoffP11: what a restarting agent has on its disk ends
+// before the map in its kernel, under a lease of 10 s.
+func TestRestartOverAHandoffP11(t *testing.T) {
+	script(t, 3, func(w *world) {
+		n := w.followers()[0]
+		for range 3 {
+			w.operator.pinAll(n)
+			time.Sleep(time.Second)
+			w.operator.pinAll(w.leader())
+			time.Sleep(4 * time.Second)
+			n.stop()
+			time.Sleep(100 * time.Millisecond)
+			n.start()
+			time.Sleep(time.Second)
+		}
+	})
+}
+
+// TestLeaderHandsOverAndDiesP6: the next leader waits less for the one before,
+// and no time goes by in an election. Its kernel answers for the rest of its
+// own lease, which is shorter for that.
+func TestLeaderHandsOverAndDiesP6(t *testing.T) {
+	script(t, 3, func(w *world) {
+		for range 3 {
+			leader := w.leader()
+			ctx, cancel := timeout(time.Second)
+			_ = leader.running().store.Transfer(ctx)
+			cancel()
+			for w.leader() == nil || w.leader() == leader {
+				time.Sleep(time.Millisecond)
+			}
+			leader.kill()
+			time.Sleep(3 * w.timing.Lease)
+			leader.start()
+			time.Sleep(12 * w.timing.Lease)
+		}
+	})
+}

@@ -1,0 +1,77 @@
+package coordinator
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// The longest and shortest lease that can be configured.
+const (
+	MinLease = 60 * time.Millisecond
+	MaxLease = 10 * time.Second
+)
+
+// ErrLease is wrapped by the error for a lease that cannot be kept.
+var ErrLease = errors.New("impossible lease")
+
+// Timing is every time of the protocol; all follow from the lease.
+type Timing struct {
+	// Lease is how long a node may answer without hearing from the leader: L.
+	Lease time.Duration
+	// Own is how long a leader's own lease is: shorter, so that the next leader
+	// need not wait as long for a dead one (P6).
+	Own time.Duration
+	// Margin is what clocks and timers may differ by over a lease: M. A node
+	// counts L - M from its asking, the leader L + M from its answer (P1).
+	Margin time.Duration
+	// Renew is the time between two renewals.
+	Renew time.Duration
+	// Gather is how long the leader lets requests collect before it asks the
+	// voters for all of them at once (P2).
+	Gather time.Duration
+	// Tick is the time between two proofs that the leader can commit (P10).
+	Tick time.Duration
+	// Rest is the lease that a stopping node asks for.
+	Rest time.Duration
+}
+
+// NewTiming derives all times from the lease and from the kernel's tick, to
+// which its timers round up.
+func NewTiming(lease, jiffy, rest time.Duration) (Timing, error) {
+	if lease < MinLease || lease > MaxLease {
+		return Timing{}, fmt.Errorf("%w: %v (use %v to %v)", ErrLease, lease, MinLease, MaxLease)
+	}
+	margin := max(lease/10, 2*jiffy+time.Millisecond)
+	if lease < 6*margin {
+		return Timing{}, fmt.Errorf("%w: %v is too short for this kernel's timers, which tick every %v (use %v or more)",
+			ErrLease, lease, jiffy, 6*margin)
+	}
+	return Timing{
+		Lease:  lease,
+		Own:    lease * 2 / 3,
+		Margin: margin,
+		Renew:  lease / 6,
+		Gather: lease / 60,
+		Tick:   2 * lease,
+		Rest:   rest,
+	}, nil
+}
+
+// tenancy is how long a node may answer, from its asking for a lease.
+func (t Timing) tenancy(lease time.Duration) time.Duration { return lease - t.marginOf(lease) }
+
+// marginOf is the margin of a lease that may be much longer than L, as that of
+// a restart: clocks drift by up to a hundredth of it.
+func (t Timing) marginOf(lease time.Duration) time.Duration { return max(t.Margin, lease/50) }
+
+// patienceForLeader is the same for a leader's lease to itself.
+func (t Timing) patienceForLeader() time.Duration { return (t.Lease + t.Margin) * 2 / 3 }
+
+// gone is how long a voter may be dead before its vote moves: no restart, and
+// no repair that somebody waits for, takes as long.
+func (t Timing) gone() time.Duration { return max(200*t.Lease, time.Minute) }
+
+// patience is how long the leader waits, from its grant of a lease, before it
+// gives the node's buckets away.
+func (t Timing) patience(lease time.Duration) time.Duration { return lease + t.marginOf(lease) }

@@ -1,0 +1,70 @@
+package coordinator
+
+import "time"
+
+// The requests of the peers' API, as JSON over HTTP between nodes that have
+// proved that they know the cluster key. Paths carry the version.
+const (
+	pathRenew   = "/v1/renew"
+	pathProbe   = "/v1/probe"
+	pathHeld    = "/v1/held"
+	pathPropose = "/v1/propose"
+	pathStatus  = "/v1/status"
+	pathFlows   = "/v1/flows"
+	pathForget  = "/v1/forget"
+)
+
+// renewal asks the leader for a lease.
+type renewal struct {
+	Node     string `json:"node"`
+	ServerID string `json:"server_id"`
+	// Process is when the asking agent started, in nanoseconds since 1970 by
+	// the node's clock: it tells a request from one that was sent, and got
+	// delayed, before a restart.
+	Process int64 `json:"process"`
+	// Held is the index of the newest map in the node's kernel.
+	Held uint64 `json:"held"`
+	// Rest asks for a restart lease of this length; zero for an ordinary one.
+	Rest time.Duration `json:"rest,omitempty"`
+	// Resting: the node's kernel may still hold a restart lease.
+	Resting  bool     `json:"resting,omitempty"`
+	Version  string   `json:"version,omitempty"`
+	Problems []string `json:"problems,omitempty"`
+	// Unfit says, by service, why the node cannot serve it.
+	Unfit map[string]string `json:"unfit,omitempty"`
+}
+
+// grant is the leader's yes: the lease holds from the sending of the request
+// (rule P1) once the kernel holds a map of at least Bound (rule P3).
+type grant struct {
+	Term  uint64 `json:"term"`
+	Bound uint64 `json:"bound"`
+	// Held is which map the leader knows each node's kernel to hold.
+	Held map[string]uint64 `json:"held"`
+	// own marks a leader's grant to itself, which is shorter (rule P6).
+	own bool
+}
+
+// probe asks a voter whether it knows of a term above ours (rule P2).
+type probe struct {
+	Term   uint64 `json:"term"`
+	Nonce  uint64 `json:"nonce"`
+	Leader string `json:"leader"` // the asking node
+}
+
+// probeAnswer is a voter's yes, for this probe alone.
+type probeAnswer struct {
+	Term  uint64 `json:"term"`
+	Nonce uint64 `json:"nonce"`
+}
+
+// heldNews tells a node which map another node's kernel holds (rule P13).
+type heldNews struct {
+	Node string `json:"node"`
+	Held uint64 `json:"held"`
+}
+
+// flowsAnswer counts a node's flows: per service, those that are active.
+type flowsAnswer struct {
+	Flows map[string]int `json:"flows"`
+}
