@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"earshot/coordinator"
+	"earshot/nft"
+	"earshot/raftstore"
+)
+
+var errRunning = errors.New("an agent is already running")
+
+// leaveTimeout is how long a stopping agent tries to leave in order.
+const leaveTimeout = 3 * time.Second
+
+// endTimeout is how long the parts may take to end before they are left.
+const endTimeout = 5 * time.Second
+
+// runAgent joins the parts of a node and runs them until ctx ends.
+func runAgent(ctx context.Context, cfg config, logger *slog.Logger) error {
+	listen, err := cfg.resolveListen()
+	if err != nil {
+		return err
+	}
+	peers, err := resolvePeers(ctx, cfg.Peers)
+	if err != nil {
+		return err
+	}
+	key, err := readKey(cfg.KeyFile)
+	if err != nil {
+		return err
+	}
+	timing, err := timingOf(cfg)
+	if err != nil {
+		return err
+	}
+	control, err := listenControl(cfg.Socket)
+	if err != nil {
+		return err
+	}
+	defer control.Close()
+	raisePriority(logger)
+	plane, closePlane, err := openPlane(cfg, logger)
+	if err != nil {
+		return err
+	}
+	defer closePlane()
+	store, err := raftstore.Open(raftstore.Options{
+		Name: cfg.Node, Listen: listen, Peers: peers, DataDir: cfg.DataDir,
+		Key: key, Weight: cfg.Weight, Witness: cfg.witness(), Lease: cfg.Lease, Log: logger,
+	})
+	if err != nil {
+		return err
+	}
+	c := coordinator.New(coordinator.Config{
+		Node: cfg.Node, Version: readVersion().number(), Timing: timing, Witness: cfg.witness(), Services: cfg.Services,
+	}, store, plane, coordinator.NewPeers(store.Client()), logger)
+	return runParts(ctx, c, store, control, logger)
+}
+
+// openPlane returns the node's data plane, found to do for its services. A
+// witness has none, and needs no privilege.
+func openPlane(cfg config, logger *slog.Logger) (plane coordinator.Kernel, done func(), err error) {
+	if cfg.witness() {
+		return coordinator.NewBystander(), func() {}, nil
+	}
+	alone, err := takeNamespace()
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := nft.Open(logger)
+	if errors.Is(err, os.ErrPermission) {
+		return nil, nil, withHint(fmt.Errorf("no privilege to change the kernel's network: %w", err),
+			"run it as root, or give it CAP_NET_ADMIN and CAP_NET_RAW as docs/earshot.service does")
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := probeFailure(nft.Probe(kernelServices(cfg.Services))); err != nil {
+		p.Close()
+		return nil, nil, err
+	}
+	done = func() {
+		p.Close()
+		alone.Close()
+	}
+	return p, done, nil
+}
+
+// runParts runs the store and the coordinator. When ctx ends they leave the
+// cluster in order first, for which both have to be running.
+func runParts(ctx context.Context, c *coordinator.Coordinator, store *raftstore.Store, control net.Listener, logger *slog.Logger) error {
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, running := errgroup.WithContext(running)
+	g.Go(func() error {
+		return store.Run(running, raftstore.Hooks{API: c.PeerAPI(), Admit: c.Admit})
+	})
+	var once sync.Once
+	ready := func() {
+		once.Do(func() {
+			logger.Info("ready")
+			notifySystemd(logger, notifyReady)
+		})
+	}
+	g.Go(func() error { return c.Run(running, control, ready) })
+	g.Go(func() error {
+		select {
+		case <-running.Done():
+			return nil
+		case <-ctx.Done():
+		}
+		leaving, cancel := context.WithTimeout(running, leaveTimeout)
+		defer cancel()
+		c.Leave(leaving)
+		stop()
+		return nil
+	})
+	done := make(chan error, 1)
+	go func() { done <- g.Wait() }()
+	var err error
+	select {
+	case err = <-done:
+	case <-running.Done():
+		select {
+		case err = <-done:
+		case <-time.After(endTimeout):
+			// A disk that hangs keeps its callers. The process ends without them.
+			err = context.Cause(running)
+		}
+	}
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// timingOf derives the protocol's times for this kernel.
+func timingOf(cfg config) (coordinator.Timing, error) {
+	jiffy, err := nft.Jiffy()
+	if err != nil {
+		return coordinator.Timing{}, err
+	}
+	timing, err := coordinator.NewTiming(cfg.Lease, jiffy, cfg.RestartLease)
+	if err != nil {
+		return coordinator.Timing{}, fmt.Errorf("lease: %w", err)
+	}
+	return timing, nil
+}
+
+// listenControl opens the control socket for the operator alone. A socket
+// that a dead agent left is replaced.
+func listenControl(path string) (net.Listener, error) {
+	conn, err := net.Dial("unix", path)
+	if err == nil {
+		conn.Close()
+		return nil, withHint(fmt.Errorf("%w: it answers at socket %s", errRunning, path),
+			"stop it first (systemctl stop earshot), or give this one a socket and data_dir of its own")
+	}
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("remove stale socket: %w", err)
+		}
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("open control socket: %w", err)
+	}
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("open control socket: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		listener.Close()
+		return nil, fmt.Errorf("open control socket: %w", err)
+	}
+	return listener, nil
+}

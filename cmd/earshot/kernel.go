@@ -1,0 +1,85 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+
+	"earshot/hashmode"
+	"earshot/nft"
+	"earshot/raftstore"
+)
+
+// kernel is what commands without an agent want of the kernel.
+type kernel interface {
+	// Probe looks for what the services need. It changes nothing.
+	Probe(services []nft.Service) []nft.Finding
+	// Flush removes every trace of Earshot, and says what it removed.
+	Flush() ([]string, error)
+}
+
+// hostKernel is this machine's kernel.
+type hostKernel struct{}
+
+// Probe implements kernel.
+func (hostKernel) Probe(services []nft.Service) []nft.Finding { return nft.Probe(services) }
+
+// Flush implements kernel.
+func (hostKernel) Flush() ([]string, error) {
+	return nft.Flush(slog.New(slog.NewTextHandler(io.Discard, nil)))
+}
+
+// kernelServices are the services as the kernel is asked about them, before
+// the cluster has given them a seed and an owner for each bucket.
+func kernelServices(definitions []raftstore.Definition) []nft.Service {
+	var services []nft.Service
+	for _, d := range definitions {
+		services = append(services, nft.Service{
+			Name:      d.Name,
+			Address:   d.Address.Addr(),
+			Interface: d.Interface,
+			MAC:       d.HardwareAddr(),
+			Hash:      hashmode.Spec{Mode: d.Hash, Buckets: d.Buckets, Seed: 1},
+			Ports:     kernelPorts(d.Ports),
+		})
+	}
+	return services
+}
+
+// kernelPorts reads ports that checkPort has found good.
+func kernelPorts(list []string) []nft.Port {
+	var ports []nft.Port
+	for _, s := range list {
+		if p, err := nft.ParsePort(s); err == nil {
+			ports = append(ports, p)
+		}
+	}
+	return ports
+}
+
+// probeFailure is the first finding that the agent cannot work with, or nil.
+func probeFailure(findings []nft.Finding) error {
+	for _, f := range findings {
+		if f.Severity == nft.Fail {
+			return withHint(failure(f), f.Mend)
+		}
+	}
+	return nil
+}
+
+// failure is a finding as an error.
+func failure(f nft.Finding) error {
+	what := f.What
+	if f.Service != "" {
+		what = "service " + f.Service + ": " + what
+	}
+	switch {
+	case f.Err == nil:
+		return errors.New(what)
+	case strings.HasPrefix(f.Err.Error(), f.What): // it names the thing itself
+		return fmt.Errorf("%s%w", strings.TrimSuffix(what, f.What), f.Err)
+	}
+	return fmt.Errorf("%s: %w", what, f.Err)
+}

@@ -1,0 +1,20 @@
+// Command earshot runs a node of a cluster that needs no load balancer
+// (earshot agent), and talks to it (everything else).
+package main
+
+import (
+	"context"
+	"os"
+)
+
+func main() {
+	a := app{
+		stdout:   os.Stdout,
+		stderr:   os.Stderr,
+		terminal: terminalOf(os.Stdout),
+		kernel:   hostKernel{},
+		runAgent: runAgent,
+		question: func(text string) (string, bool) { return askAt(os.Stdin, os.Stdout, text) },
+	}
+	os.Exit(a.run(context.Background(), os.Args[1:]))
+}
