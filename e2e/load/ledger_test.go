@@ -1,0 +1,86 @@
+package load
+
+import (
+	"net/netip"
+	"testing"
+)
+
+// A small world: one client, one service, two nodes.
+var (
+	clientMAC = [6]byte{2, 0, 0, 0, 0, 9}
+	nodeMACs  = map[string][6]byte{"n1": {2, 0, 0, 0, 0, 1}, "n2": {2, 0, 0, 0, 0, 2}}
+)
+
+// asks is a frame of the client's, answers one of a node's.
+func asks(proto Proto, flags byte, number uint32) frame {
+	return frame{
+		from: clientMAC, proto: proto, flags: flags, sequence: number, id: uint64(number) * b2u(proto != TCP), request: true,
+		src: netip.MustParseAddrPort("10.9.0.1:40000"), dst: netip.MustParseAddrPort("192.168.56.20:80"),
+	}
+}
+
+func answers(node string, proto Proto, flags byte, number uint32) frame {
+	f := asks(proto, flags, number)
+	f.from, f.src, f.dst, f.request = nodeMACs[node], f.dst, f.src, false
+	return f
+}
+
+// errs is an ICMP error about a frame of the client's.
+func errs(node string, about frame) frame {
+	return frame{from: nodeMACs[node], proto: unreachable, src: about.dst, dst: about.src, about: &about}
+}
+
+func b2u(b bool) uint64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// What is a second answer, and what only looks like one.
+func TestLedgerJudges(t *testing.T) {
+	const synAck = flagSYN | flagACK
+	udp := asks(Datagram, 0, 1)
+	for name, c := range map[string]struct {
+		proto                           Proto
+		frames                          []frame
+		asked, unanswered, twice, mixed int
+	}{
+		"one handshake":            {TCP, []frame{asks(TCP, flagSYN, 1), answers("n1", TCP, synAck, 7), answers("n1", TCP, flagACK, 8)}, 1, 0, 0, 0},
+		"no answer":                {TCP, []frame{asks(TCP, flagSYN, 1)}, 1, 1, 0, 0},
+		"repeated SYN":             {TCP, []frame{asks(TCP, flagSYN, 1), asks(TCP, flagSYN, 1), answers("n1", TCP, synAck, 7)}, 1, 0, 0, 0},
+		"repeated SYN-ACK":         {TCP, []frame{asks(TCP, flagSYN, 1), answers("n1", TCP, synAck, 7), answers("n1", TCP, synAck, 7)}, 1, 0, 0, 0},
+		"two SYN-ACKs of one node": {TCP, []frame{asks(TCP, flagSYN, 1), answers("n1", TCP, synAck, 7), answers("n1", TCP, synAck, 9)}, 1, 0, 1, 0},
+		"SYN-ACKs of two nodes":    {TCP, []frame{asks(TCP, flagSYN, 1), answers("n1", TCP, synAck, 7), answers("n2", TCP, synAck, 7)}, 1, 0, 1, 0},
+		"port used again": {TCP, []frame{
+			asks(TCP, flagSYN, 1), answers("n1", TCP, synAck, 7), asks(TCP, flagSYN, 2), answers("n2", TCP, synAck, 9),
+		}, 2, 0, 0, 0},
+		"refused":               {TCP, []frame{asks(TCP, flagSYN, 1), answers("n1", TCP, flagRST|flagACK, 0)}, 1, 0, 0, 0},
+		"taken and refused":     {TCP, []frame{asks(TCP, flagSYN, 1), answers("n1", TCP, synAck, 7), answers("n2", TCP, flagRST, 0)}, 1, 0, 0, 1},
+		"refused and taken":     {TCP, []frame{asks(TCP, flagSYN, 1), answers("n2", TCP, flagRST, 0), answers("n1", TCP, synAck, 7)}, 1, 0, 1, 0},
+		"taken over midway":     {TCP, []frame{asks(TCP, flagSYN, 1), answers("n1", TCP, synAck, 7), answers("n2", TCP, flagACK, 8)}, 1, 0, 0, 1},
+		"one datagram":          {Datagram, []frame{udp, answers("n1", Datagram, 0, 1)}, 1, 0, 0, 0},
+		"two of one node":       {Datagram, []frame{udp, answers("n1", Datagram, 0, 1), answers("n1", Datagram, 0, 1)}, 1, 0, 1, 0},
+		"two of two nodes":      {Datagram, []frame{udp, answers("n1", Datagram, 0, 1), answers("n2", Datagram, 0, 1)}, 1, 0, 1, 0},
+		"answer and error":      {Datagram, []frame{udp, answers("n1", Datagram, 0, 1), errs("n2", udp)}, 1, 0, 1, 0},
+		"two errors":            {Datagram, []frame{udp, errs("n1", udp), errs("n2", udp)}, 1, 0, 1, 0},
+		"two asked, two told":   {Datagram, []frame{udp, asks(Datagram, 0, 2), answers("n1", Datagram, 0, 1), answers("n2", Datagram, 0, 2)}, 2, 0, 0, 0},
+		"echo answered twice":   {Echo, []frame{asks(Echo, 0, 1), answers("n1", Echo, 0, 1), answers("n2", Echo, 0, 1)}, 1, 0, 1, 0},
+		"what nobody asked for": {TCP, []frame{answers("n1", TCP, synAck, 7)}, 0, 0, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			names := map[[6]byte]string{}
+			for node, mac := range nodeMACs {
+				names[mac] = node
+			}
+			l := newLedger(clientMAC, names)
+			for _, f := range c.frames {
+				l.enter(f)
+			}
+			v := l.verdict(c.proto)
+			if v.Asked != c.asked || v.Unanswered != c.unanswered || len(v.Twice) != c.twice || len(v.Mixed) != c.mixed {
+				t.Errorf("%+v", v)
+			}
+		})
+	}
+}

@@ -1,0 +1,112 @@
+package load
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Kind is a kind of client.
+type Kind string
+
+// The kinds.
+const (
+	// HTTP opens a new connection for each request, and closes it.
+	HTTP Kind = "http"
+	// Hold opens one connection per source and keeps asking on it.
+	Hold Kind = "hold"
+	// UDP sends a datagram from a new port and listens for all answers.
+	UDP Kind = "udp"
+	// ICMP sends an echo request.
+	ICMP Kind = "icmp"
+)
+
+// Plan says what a generator does.
+type Plan struct {
+	Kind    Kind
+	Target  netip.AddrPort // ICMP: the port is ignored
+	Path    string         // HTTP, Hold; default "/"
+	Sources []netip.Addr   // asked from in turn
+	// Rate of new connections or datagrams per second. Those that wait do not
+	// hold up others. Hold: of connections at the start.
+	Rate int
+	// Count of connections or datagrams; 0: until stopped. Hold: default one
+	// per source.
+	Count int
+	// Timeout of a request from its start; default 5 s.
+	Timeout time.Duration
+	// Interval between two requests on a held connection; default 100 ms.
+	Interval time.Duration
+	// Linger is how long UDP and ICMP listen for second answers; default 50 ms.
+	Linger time.Duration
+}
+
+// complete fills in the defaults.
+func (p Plan) complete() (Plan, error) {
+	if len(p.Sources) == 0 || p.Rate < 1 || !p.Target.Addr().IsValid() {
+		return p, errors.New("a plan needs sources, a rate and a target")
+	}
+	if p.Path == "" {
+		p.Path = "/"
+	}
+	if p.Timeout == 0 {
+		p.Timeout = 5 * time.Second
+	}
+	if p.Interval == 0 {
+		p.Interval = 100 * time.Millisecond
+	}
+	if p.Linger == 0 {
+		p.Linger = 50 * time.Millisecond
+	}
+	if p.Kind == Hold && p.Count == 0 {
+		p.Count = len(p.Sources)
+	}
+	return p, nil
+}
+
+// Failure is the kind of a request's failure; empty: none.
+type Failure string
+
+// The kinds of failure.
+const (
+	Refused Failure = "refused" // a reset in answer to the SYN, or ICMP unreachable
+	Reset   Failure = "reset"   // a reset later on
+	Timeout Failure = "timeout"
+	Other   Failure = "other"
+)
+
+// Record is one request.
+type Record struct {
+	Start   time.Time
+	Latency time.Duration // from the start to the whole answer, or to the failure
+	Client  netip.AddrPort
+	Node    string  `json:",omitempty"` // that answered; ICMP: unknown, see Witness
+	Failure Failure `json:",omitempty"`
+	Detail  string  `json:",omitempty"` // of the failure, for people
+	Answers int     // UDP and ICMP: how many came
+}
+
+// fail notes an error.
+func (r *Record) fail(err error) {
+	r.Failure, r.Detail = classify(err), err.Error()
+}
+
+// classify tells failures apart by errno.
+func classify(err error) Failure {
+	timeout, isNet := errors.AsType[net.Error](err)
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, unix.ECONNREFUSED):
+		return Refused
+	case errors.Is(err, unix.ECONNRESET), errors.Is(err, unix.EPIPE):
+		return Reset
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, unix.ETIMEDOUT), isNet && timeout.Timeout():
+		return Timeout
+	}
+	return Other
+}

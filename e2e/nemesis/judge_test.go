@@ -1,0 +1,190 @@
+package main
+
+import (
+	"encoding/binary"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// ms is a moment known exactly, between the widths of a bracket.
+func ms(n int) stamp {
+	return stamp{moment(n) * time.Millisecond, moment(n)*time.Millisecond + time.Millisecond}
+}
+
+var first = place{web, 7}
+
+// always is a node with a lease and the bucket from one moment to another.
+func always(from, to stamp) *timeline {
+	t := newTimeline()
+	t.lease(ms(0), stamp{never, never})
+	t.hold(first, from, true)
+	t.hold(first, to, false)
+	return t
+}
+
+// I1: two nodes that are certainly open at once are found, and what may as well
+// be a handoff is not.
+func TestOverlaps(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		a, b  *timeline
+		found []interval
+	}{
+		{"handoff", always(ms(0), ms(100)), always(ms(102), ms(300)), nil},
+		{"within the brackets", always(ms(0), ms(100)), always(ms(99), ms(300)), nil},
+		{"overlap", always(ms(0), ms(100)), always(ms(90), ms(300)), []interval{{91 * time.Millisecond, 100 * time.Millisecond}}},
+	} {
+		got := record{"n1": c.a, "n2": c.b}.overlaps([]place{first, {echo, 7}})
+		var found []interval
+		for _, f := range got {
+			found = append(found, f.interval)
+			if f.nodes != "n1 and n2" || f.service != web || f.buckets.String() != "7" {
+				t.Errorf("%s: %v", c.name, f)
+			}
+		}
+		if !slices.Equal(found, c.found) {
+			t.Errorf("%s: %v, want %v", c.name, got, c.found)
+		}
+	}
+}
+
+// I1, I4: a bucket in the kernel without a lease is not open, and a lease that
+// outlives what it should by 10 ms is seen.
+func TestOverlapsOfLeases(t *testing.T) {
+	for end, want := range map[int]int{100: 0, 115: 1} {
+		old, heir := newTimeline(), always(ms(102), ms(400))
+		old.hold(first, ms(0), true)
+		old.lease(ms(0), ms(60))
+		old.lease(ms(50), ms(end)) // renewed
+		if got := (record{"n1": old, "n2": heir}).overlaps([]place{first}); len(got) != want {
+			t.Errorf("lease until %d: %v", end, got)
+		}
+	}
+}
+
+// I2: a time without any node is found if it is not excused.
+func TestGaps(t *testing.T) {
+	r := record{"n1": always(ms(0), ms(100)), "n2": always(ms(500), ms(900))}
+	within := interval{10 * time.Millisecond, 800 * time.Millisecond}
+	got := r.gaps([]place{first}, within, nil)
+	if len(got) != 1 || got[0].interval != (interval{101 * time.Millisecond, 500 * time.Millisecond}) {
+		t.Errorf("%v", got)
+	}
+	if long := longer(got, 300*time.Millisecond); len(long) != 1 {
+		t.Errorf("%v", long)
+	}
+	if got := r.gaps([]place{first}, within, []interval{{90 * time.Millisecond, 450 * time.Millisecond}}); longest(got) != 50*time.Millisecond {
+		t.Errorf("%v", got)
+	}
+	if got := r.gaps([]place{{web, 8}}, within, nil); longest(got) != within.length() {
+		t.Errorf("a bucket that nobody ever had: %v", got)
+	}
+}
+
+// Stalls of the machine are added to the bound; a long one may cost an election.
+func TestAllowance(t *testing.T) {
+	const lease, bound = 300 * time.Millisecond, 900 * time.Millisecond
+	for want, stalls := range map[time.Duration][]interval{
+		bound:                          nil,
+		bound + 50*time.Millisecond:    {{0, 20 * time.Millisecond}, {time.Second, 1030 * time.Millisecond}},
+		2*bound + 200*time.Millisecond: {{0, 200 * time.Millisecond}},
+	} {
+		if got := allowance(stalls, lease, bound); got != want {
+			t.Errorf("%v: %v, want %v", stalls, got, want)
+		}
+	}
+}
+
+// lease are the changes of package nft that install a lease.
+func lease(slot int, length time.Duration) [][]change {
+	key := binary.BigEndian.AppendUint16(nil, etherIP4)
+	other := 1 - slot
+	return [][]change{
+		{{set: leaseSet(slot), all: true}, {set: leaseSet(slot), add: true, key: key, timeout: length}},
+		{{set: selectedSet(other), key: key}, {set: leaseSet(other), key: key}, {set: selectedSet(slot), add: true, key: key}},
+	}
+}
+
+// The shadow follows the lease through both slots, its end by itself, and the
+// loss of the table.
+func TestShadow(t *testing.T) {
+	s := newShadow(4 * time.Millisecond)
+	bucket := binary.NativeEndian.AppendUint32(nil, 7)
+	s.apply([]change{{set: "web_inherit", add: true, key: bucket}, {set: "web_drain", add: true, key: bucket}}, ms(5))
+	for i, at := range []int{10, 60, 110} {
+		for _, transaction := range lease(i%2, 100*time.Millisecond) {
+			s.apply(transaction, ms(at))
+		}
+	}
+	// Another kind of holding is no break.
+	s.apply([]change{{set: "web_inherit", key: bucket}, {set: "web_own", add: true, key: bucket}}, ms(120))
+	open := s.open(first, certain)
+	if len(open) != 1 || open[0] != (interval{11 * time.Millisecond, 204 * time.Millisecond}) {
+		t.Errorf("open %v", open)
+	}
+	if may := s.open(first, possible); len(may) != 1 || may[0].to != 215*time.Millisecond {
+		t.Errorf("possibly open %v", may)
+	}
+	s.apply([]change{{}}, ms(150))
+	if open := s.open(first, certain); len(open) != 1 || open[0].to != 150*time.Millisecond {
+		t.Errorf("open after the loss of the table: %v", open)
+	}
+}
+
+// attribute is a netlink attribute.
+func attribute(kind uint16, data []byte) []byte {
+	b, err := netlink.MarshalAttributes([]netlink.Attribute{{Type: kind, Data: data}})
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// notification is what the kernel sends of an element with a timeout.
+func notification(table string) []byte {
+	key := attribute(unix.NFTA_SET_ELEM_KEY, attribute(unix.NFTA_DATA_VALUE, []byte{8, 0}))
+	timeout := attribute(unix.NFTA_SET_ELEM_TIMEOUT, binary.BigEndian.AppendUint64(nil, 250))
+	element := attribute(unix.NFTA_LIST_ELEM, append(key, timeout...))
+	return slices.Concat([]byte{unix.NFPROTO_INET, 0, 0, 0},
+		attribute(unix.NFTA_SET_ELEM_LIST_TABLE, append([]byte(table), 0)),
+		attribute(unix.NFTA_SET_ELEM_LIST_SET, []byte("lease_a\x00")),
+		attribute(unix.NFTA_SET_ELEM_LIST_ELEMENTS, element))
+}
+
+// Notifications of our table are read, those of others are not.
+func TestParse(t *testing.T) {
+	header := netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWSETELEM)
+	for table, want := range map[string]int{tableName: 1, "other": 0} {
+		got, end, err := parse(header, notification(table))
+		if err != nil || end || len(got) != want {
+			t.Fatalf("%s: %v, %v, %v", table, got, end, err)
+		}
+		if want == 1 && (got[0].set != "lease_a" || !got[0].add || string(got[0].key) != "\x08\x00" || got[0].timeout != 250*time.Millisecond) {
+			t.Errorf("%+v", got[0])
+		}
+	}
+	if _, end, err := parse(header&0xff00|unix.NFT_MSG_NEWGEN, []byte{0, 0, 0, 0}); !end || err != nil {
+		t.Errorf("end of a transaction: %v, %v", end, err)
+	}
+}
+
+// I5: a command that was acknowledged is lost when its value is neither there
+// nor that of a later one.
+func TestWishes(t *testing.T) {
+	w := wish{sure: ""}
+	w.attempt("n1")
+	w.acknowledged()
+	w.attempt("n2")
+	for value, want := range map[string]bool{"n1": true, "n2": true, "": false, "n3": false} {
+		if w.allows(value) != want {
+			t.Errorf("%q allowed: %v", value, !want)
+		}
+	}
+	if w.found("n1"); w.allows("n2") {
+		t.Error("an attempt that failed is still allowed")
+	}
+}
