@@ -1,0 +1,33 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestEveryThreadOfTheAgentIsRealtime(t *testing.T) {
+	t.Cleanup(func() {
+		_ = eachThread(func(id int) error {
+			return unix.SchedSetAttr(id, &unix.SchedAttr{Policy: unix.SCHED_NORMAL}, 0)
+		})
+	})
+	var log bytes.Buffer
+	raisePriority(slog.New(slog.NewTextHandler(&log, nil)))
+	if log.Len() > 0 {
+		t.Skipf("not allowed to: %s", &log)
+	}
+	err := eachThread(func(id int) error {
+		a, err := unix.SchedGetAttr(id, 0)
+		if err == nil && (a.Policy != unix.SCHED_RR || a.Priority != agentRealtime) {
+			return errors.New("not realtime")
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
