@@ -25,7 +25,7 @@ func (c *Coordinator) PeerAPI() http.Handler {
 		return a, err
 	}))
 	mux.Handle("POST "+pathHeld, serve(func(_ context.Context, n heldNews) (struct{}, error) {
-		c.news.learn(map[string]uint64{n.Node: n.Held})
+		c.news.learn(levels{n.Node: n.level})
 		return struct{}{}, nil
 	}))
 	mux.Handle("POST "+pathPropose, serve(c.proposeForPeer))

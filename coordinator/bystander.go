@@ -83,6 +83,9 @@ func (b *bystander) Watch(ctx context.Context, _ func()) error {
 // Resync implements Kernel.
 func (b *bystander) Resync() {}
 
+// Barrier implements Kernel: nothing passes here.
+func (b *bystander) Barrier() error { return nil }
+
 // Flows implements Kernel.
 func (b *bystander) Flows([]nft.Service) (map[string]map[hashmode.Bucket]nft.FlowCount, error) {
 	return map[string]map[hashmode.Bucket]nft.FlowCount{}, nil

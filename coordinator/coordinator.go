@@ -50,6 +50,7 @@ type Coordinator struct {
 	news       *news
 	heard      hearsay
 	reconciler *reconciler
+	release    *release
 	tenant     *tenant
 	leader     *leader
 	registrar  *registrar
@@ -68,14 +69,17 @@ func New(cfg Config, store Store, kernel Kernel, peers Peers, log *slog.Logger) 
 	}
 	c.reconciler = &reconciler{
 		node: cfg.Node, interfaces: interfaces, store: store, kernel: kernel, news: c.news,
-		log: log, onApplied: c.mapHeld, drifted: make(chan struct{}, 1),
+		log: log, onHeld: c.mapHeld, drifted: make(chan struct{}, 1),
 	}
+	c.release = newRelease(kernel, c.released, log)
+	c.reconciler.release = c.release
 	c.reconciler.onUnfit = func() { c.tenant.renewNow() }
 	held := c.reconciler.held.Load
 	c.tenant = &tenant{
 		timing: cfg.Timing, kernel: kernel, log: log, held: held, ask: c.askForLease,
 		request: c.renewal, learn: c.news.learn, gained: c.announce, wake: make(chan struct{}, 1),
 	}
+	c.reconciler.leased = c.tenant.granted
 	c.leader = &leader{
 		store: store, timing: cfg.Timing, news: c.news, heard: &c.heard, log: log, started: time.Now(),
 		ledger: &ledger{timing: cfg.Timing},
@@ -84,7 +88,7 @@ func New(cfg Config, store Store, kernel Kernel, peers Peers, log *slog.Logger) 
 	}
 	c.registrar = &registrar{store: store, timing: cfg.Timing, ledger: c.leader.ledger, log: log}
 	c.drainer = &drainer{
-		node: cfg.Node, interfaces: interfaces, store: store, kernel: kernel, held: held,
+		node: cfg.Node, interfaces: interfaces, store: store, kernel: kernel, released: c.release.told,
 		propose: c.execute, log: log,
 	}
 	return c
@@ -96,6 +100,7 @@ func (c *Coordinator) Run(ctx context.Context, control net.Listener, ready func(
 	server := &http.Server{Handler: c.controlAPI(), ReadHeaderTimeout: 5 * time.Second}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.reconciler.run(ctx, ready) })
+	g.Go(func() error { return c.release.run(ctx) })
 	g.Go(func() error { return c.tenant.run(ctx) })
 	g.Go(func() error { return c.leader.run(ctx) })
 	g.Go(func() error { return c.registrar.run(ctx) })
@@ -149,45 +154,70 @@ func (c *Coordinator) Admit(_ context.Context, j raftstore.Join) error {
 	return nil
 }
 
+// level is how far this node's kernel is.
+func (c *Coordinator) level() level {
+	return level{Held: c.reconciler.held.Load(), Released: c.release.told()}
+}
+
 // mapHeld passes on that the kernel holds a newer map: to a grant that waits
-// for it, to the leader, and to those who wait for a release (rule P13).
+// for it, to the leader, and to the former owners of buckets, who go on
+// answering until then.
 func (c *Coordinator) mapHeld(held uint64) {
-	c.news.learn(map[string]uint64{c.cfg.Node: held})
 	c.tenant.mapHeld(held)
+	c.spread(func(slot raftstore.Slot) []string {
+		if slot.Owner == c.cfg.Node {
+			return slot.From
+		}
+		return nil
+	})
+}
+
+// released passes on that more is released: to the leader and to the new
+// owners, who wait for it (rule P13).
+func (c *Coordinator) released(uint64) {
+	c.spread(func(slot raftstore.Slot) []string {
+		if slices.Contains(slot.From, c.cfg.Node) {
+			return []string{slot.Owner}
+		}
+		return nil
+	})
+}
+
+// spread tells this node's level to the leader and to the nodes that are named
+// for some slot. Whom it does not reach, the leader tells.
+func (c *Coordinator) spread(to func(raftstore.Slot) []string) {
+	mine := c.level()
+	c.news.learn(levels{c.cfg.Node: mine})
 	c.tenant.renewNow()
 	st := c.store.State()
-	for addr := range c.heirs(st) {
+	names := map[string]bool{}
+	for _, v := range st.Services {
+		for _, slot := range v.Map {
+			for _, name := range to(slot) {
+				names[name] = true
+			}
+		}
+	}
+	delete(names, c.cfg.Node)
+	for name := range names {
+		addr := st.Nodes[name].Listen
 		go func() {
 			ctx, cancel := context.WithTimeout(context.Background(), c.cfg.Timing.Lease)
 			defer cancel()
-			err := c.peers.Call(ctx, addr, pathHeld, heldNews{Node: c.cfg.Node, Held: held}, nil)
+			err := c.peers.Call(ctx, addr, pathHeld, heldNews{c.cfg.Node, mine}, nil)
 			if err != nil {
-				c.log.Debug("release not told directly; the leader tells it", "to", addr, "error", err)
+				c.log.Debug("level not told directly; the leader tells it", "to", name, "error", err)
 			}
 		}()
 	}
 	signal(c.leader.wake)
 }
 
-// heirs are the addresses of the nodes that own buckets which this node has
-// released.
-func (c *Coordinator) heirs(st *raftstore.State) map[string]bool {
-	addrs := map[string]bool{}
-	for _, v := range st.Services {
-		for _, slot := range v.Map {
-			if slot.Owner != c.cfg.Node && roleOf(slot, c.cfg.Node, nil) == drain {
-				addrs[st.Nodes[slot.Owner].Listen] = true
-			}
-		}
-	}
-	return addrs
-}
-
 // renewal is what this node says of itself to the leader.
 func (c *Coordinator) renewal() renewal {
 	r := renewal{
 		Node: c.cfg.Node, ServerID: c.store.ServerID(), Process: c.process,
-		Held: c.reconciler.held.Load(), Version: c.cfg.Version, Problems: c.problems(),
+		level: c.level(), Version: c.cfg.Version, Problems: c.problems(),
 	}
 	if unfit := c.reconciler.unfit.Load(); unfit != nil {
 		r.Unfit = *unfit
@@ -215,7 +245,7 @@ func (c *Coordinator) askForLease(ctx context.Context, r renewal) (grant, error)
 // just gained its lease.
 func (c *Coordinator) announce() {
 	go func() {
-		rs := desired(c.store.State(), c.cfg.Node, nil, opened{}, c.reconciler.interfaces)
+		rs := desired(c.store.State(), c.cfg.Node, knowledge{interfaces: c.reconciler.interfaces})
 		if err := c.kernel.Announce(rs.Services); err != nil {
 			c.log.Warn("cannot announce the shared addresses", "error", err)
 		}
@@ -345,5 +375,5 @@ func configProblems(st *raftstore.State, services []raftstore.Definition) []stri
 // services are this node's services, to count flows of: its part of the buckets
 // does not matter.
 func (c *Coordinator) services() []nft.Service {
-	return desired(c.store.State(), c.cfg.Node, nil, opened{}, c.reconciler.interfaces).Services
+	return desired(c.store.State(), c.cfg.Node, knowledge{interfaces: c.reconciler.interfaces}).Services
 }

@@ -243,7 +243,7 @@ func TestNodeWithoutCarrierGivesUpItsShare(t *testing.T) {
 		s := run(t, h)
 		defer s.stop()
 		s.spareTheSilent()
-		s.news.learn(map[string]uint64{"b": 1000}) // b follows, silently
+		s.news.learn(released("b", 1000)) // b follows, silently
 		time.Sleep(time.Second)
 		if n := s.own().Len(); n != 2 {
 			t.Fatalf("%d buckets to begin with", n)

@@ -19,33 +19,28 @@ const (
 	drain   // given away, flows may be left
 )
 
-// roleOf decides what a node is to a bucket. held tells which map each node's
-// kernel is known to hold: the owner takes the bucket when every former owner
-// holds the map that released it (rule P13). That is a level, not an event,
-// so that late, lost or doubled news does no harm.
-func roleOf(slot raftstore.Slot, node string, held map[string]uint64) role {
-	if slot.Owner != node {
-		if slices.Contains(slot.From, node) {
-			return drain
-		}
+// roleOf decides what a node is to a bucket by the map. The owner takes the
+// bucket when every former owner is known to have released it (rule P13). That
+// is a level, not an event, so that late, lost or doubled news does no harm.
+func roleOf(slot raftstore.Slot, node string, l levels) role {
+	switch {
+	case slot.Owner != node && slices.Contains(slot.From, node):
+		return drain
+	case slot.Owner != node:
 		return foreign
-	}
-	for _, former := range slot.From {
-		if held[former] < slot.Since {
-			return waiting
-		}
-	}
-	if len(slot.From) > 0 {
+	case !l.released(slot):
+		return waiting
+	case len(slot.From) > 0:
 		return inherit
 	}
 	return own
 }
 
 // rolesOf sorts a service's buckets by what the node is to them.
-func rolesOf(m raftstore.Map, node string, held map[string]uint64) map[role]hashmode.Set {
+func rolesOf(m raftstore.Map, node string, l levels) map[role]hashmode.Set {
 	sets := map[role]hashmode.Set{}
 	for b, slot := range m {
-		r := roleOf(slot, node, held)
+		r := roleOf(slot, node, l)
 		if r == foreign {
 			continue
 		}
@@ -56,37 +51,88 @@ func rolesOf(m raftstore.Map, node string, held map[string]uint64) map[role]hash
 	return sets
 }
 
-// opened is what the kernel let through when the agent started: buckets that
-// an earlier process of it took, under the map of index held. To take them it
-// knew of every former owner's release, which this process has not heard of.
+// opened is what this node's kernel lets through: buckets in which it opens
+// flows, under the map of index held. An earlier process may have left it.
 type opened struct {
 	held    uint64
 	buckets map[string]hashmode.Set
+	// answered: this kernel has had a lease since it came up. Before, a node
+	// replays its log into a kernel that knows nothing, and opens, silently,
+	// what it has released long since.
+	answered bool
 }
 
-// keep moves waiting buckets that have been taken already, and not moved
-// since, to those that are inherited.
-func (o opened) keep(service string, m raftstore.Map, sets map[role]hashmode.Set) {
-	taken := hashmode.Set{}
-	for b := range sets[waiting].All() {
-		if o.buckets[service].Has(b) && m[b].Since <= o.held {
-			taken.Add(b)
+// openedBy is what a kernel lets through that holds the ruleset.
+func openedBy(rs nft.Ruleset) opened {
+	o := opened{held: rs.Index, buckets: map[string]hashmode.Set{}}
+	for _, s := range rs.Services {
+		o.buckets[s.Name] = s.Own.Union(s.Inherit)
+	}
+	return o
+}
+
+// lost reports whether there are buckets that o opens and now does not.
+func (o opened) lost(now opened) bool {
+	for service, buckets := range o.buckets {
+		if !buckets.Minus(now.buckets[service]).Empty() {
+			return true
 		}
 	}
-	sets[inherit] = sets[inherit].Union(taken)
+	return false
+}
+
+// knowledge is what a node goes by beside the replicated state.
+type knowledge struct {
+	levels levels
+	// opened is what its kernel lets through now.
+	opened opened
+	// interfaces names this node's own interface for a service where it
+	// differs from the definition.
+	interfaces map[string]string
+}
+
+// keep has the node go on with buckets that its kernel lets through:
+//
+//   - those that it had taken already and that have not moved since. It knew of
+//     every release then, though this process may not have heard of them;
+//   - those given away to a node that does not know it yet. Until that one
+//     holds the map nobody would hear of their clients, and as the new owner
+//     waits for our release it is no harm that it comes later. That holds for
+//     a kernel that has answered, and for the node's own incarnation: in an
+//     earlier one it was judged dead, and nobody waited.
+func (k knowledge) keep(service string, m raftstore.Map, self raftstore.Node, sets map[role]hashmode.Set) {
+	var taken, kept, shared hashmode.Set
+	for b := range k.opened.buckets[service].All() {
+		if int(b) >= len(m) {
+			continue
+		}
+		slot := m[b]
+		switch {
+		case sets[waiting].Has(b) && slot.Since <= k.opened.held:
+			taken.Add(b)
+		case !sets[drain].Has(b) || !k.opened.answered || k.opened.held < self.Changed || k.levels.ready(slot):
+		case len(slot.From) == 1:
+			kept.Add(b)
+		default:
+			shared.Add(b)
+		}
+	}
 	sets[waiting] = sets[waiting].Minus(taken)
+	sets[drain] = sets[drain].Minus(kept).Minus(shared)
+	sets[own] = sets[own].Union(kept)
+	sets[inherit] = sets[inherit].Union(taken).Union(shared)
 }
 
 // desired is what the node's kernel must hold under the state: a pure
-// function, so that a repair is the same as a change. interfaces names this
-// node's own interface for a service where it differs from the definition.
-func desired(st *raftstore.State, node string, held map[string]uint64, before opened, interfaces map[string]string) nft.Ruleset {
+// function, so that a repair is the same as a change.
+func desired(st *raftstore.State, node string, k knowledge) nft.Ruleset {
 	rs := nft.Ruleset{Index: st.Index}
+	self := st.Nodes[node]
 	for _, name := range st.ServiceNames() {
 		v := st.Services[name]
-		sets := rolesOf(v.Map, node, held)
-		before.keep(name, v.Map, sets)
-		if st.Nodes[node].Failed {
+		sets := rolesOf(v.Map, node, k.levels)
+		k.keep(name, v.Map, self, sets)
+		if self.Failed {
 			// From its death until its return a node opens nothing, lease or
 			// not: nobody waits for its release (rule P14). A lease after the
 			// death needs this map, or a newer one (rule P3).
@@ -95,7 +141,7 @@ func desired(st *raftstore.State, node string, held map[string]uint64, before op
 		rs.Services = append(rs.Services, nft.Service{
 			Name:      name,
 			Address:   v.Address.Addr(),
-			Interface: interfaceOf(v.Definition, interfaces),
+			Interface: interfaceOf(v.Definition, k.interfaces),
 			MAC:       v.HardwareAddr(),
 			Hash:      v.Spec(),
 			Ports:     portsOf(v.Definition),
@@ -105,6 +151,20 @@ func desired(st *raftstore.State, node string, held map[string]uint64, before op
 		})
 	}
 	return rs
+}
+
+// releasedUnder is the newest map of which the node has released all that it
+// gives to others, with a kernel that lets through what o says (rule P13).
+func releasedUnder(st *raftstore.State, node string, o opened) uint64 {
+	released := st.Index
+	for name, v := range st.Services {
+		for b := range o.buckets[name].All() {
+			if int(b) < len(v.Map) && v.Map[b].Owner != node {
+				released = min(released, v.Map[b].Since-1)
+			}
+		}
+	}
+	return released
 }
 
 func interfaceOf(d raftstore.Definition, interfaces map[string]string) string {

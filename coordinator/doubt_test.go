@@ -60,7 +60,7 @@ func heardAgain(t *testing.T, lost, told int) (err error) {
 		if !st.Nodes["b"].Failed {
 			t.Error("b is not dead")
 		}
-		_, err = c.leader.grantTo(ctx, renewal{Node: "b", ServerID: "id-b", Process: 1, Held: st.Index})
+		_, err = c.leader.grantTo(ctx, renewal{Node: "b", ServerID: "id-b", Process: 1, level: level{Held: st.Index, Released: st.Index}})
 		cancel()
 		<-done
 	})

@@ -21,7 +21,7 @@ type drainer struct {
 	interfaces map[string]string
 	store      Store
 	kernel     Kernel
-	held       func() uint64
+	released   func() uint64
 	propose    func(context.Context, raftstore.Command) error
 	log        *slog.Logger
 }
@@ -31,7 +31,7 @@ type draining struct {
 	since   uint64    // the move that began it
 	started time.Time // when this agent first saw it
 	empty   int       // looks in a row that found no flow
-	seen    uint64    // the map that the kernel held at the first of those
+	seen    uint64    // what the kernel had released at the first of those
 }
 
 // drains is the memory of all draining buckets, by service.
@@ -61,8 +61,8 @@ func (d *drainer) run(ctx context.Context) error {
 
 // look counts flows once and reports the drains that are over.
 func (d *drainer) look(ctx context.Context, memory drains) drains {
-	st, held := d.store.State(), d.held()
-	rs := desired(st, d.node, nil, opened{}, d.interfaces)
+	st, released := d.store.State(), d.released()
+	rs := desired(st, d.node, knowledge{interfaces: d.interfaces})
 	if !anyDrain(rs) {
 		return drains{}
 	}
@@ -83,13 +83,13 @@ func (d *drainer) look(ctx context.Context, memory drains) drains {
 	for _, s := range rs.Services {
 		v := st.Services[s.Name]
 		next[s.Name] = map[hashmode.Bucket]draining{}
-		ended, seen := hashmode.Set{}, held
+		ended, seen := hashmode.Set{}, released
 		_, deaf := node.Unfit[s.Name] // no packet of a flow comes in any more
 		for b := range s.Drain.All() {
-			if v.Map[b].Since > held {
+			if v.Map[b].Since > released {
 				continue // not released yet
 			}
-			e := memory[s.Name][b].look(now, held, v.Map[b].Since, flows != nil && over(flows[s.Name][b]))
+			e := memory[s.Name][b].look(now, released, v.Map[b].Since, flows != nil && over(flows[s.Name][b]))
 			next[s.Name][b] = e
 			if cut || deaf || e.empty >= 2 || now.Sub(e.started) >= v.Drain {
 				ended.Add(b)
@@ -104,15 +104,15 @@ func (d *drainer) look(ctx context.Context, memory drains) drains {
 }
 
 // look returns the memory after one more look.
-func (e draining) look(now time.Time, held, since uint64, empty bool) draining {
+func (e draining) look(now time.Time, released, since uint64, empty bool) draining {
 	if e.started.IsZero() || e.since != since {
-		e = draining{since: since, started: now, seen: held}
+		e = draining{since: since, started: now, seen: released}
 	}
 	switch {
 	case !empty:
-		e.empty, e.seen = 0, held
+		e.empty, e.seen = 0, released
 	case e.empty == 0:
-		e.empty, e.seen = 1, held
+		e.empty, e.seen = 1, released
 	default:
 		e.empty++
 	}

@@ -107,6 +107,12 @@ func (k *modelKernel) Watch(ctx context.Context, _ func()) error {
 
 func (k *modelKernel) Resync() {}
 
+// Barrier takes as long as the real one may.
+func (k *modelKernel) Barrier() error {
+	time.Sleep(20 * time.Millisecond)
+	return nil
+}
+
 func (k *modelKernel) Flows([]nft.Service) (map[string]map[hashmode.Bucket]nft.FlowCount, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -238,10 +238,10 @@ func (l *leader) plan(ctx context.Context) {
 	if st == l.settled {
 		return
 	}
-	held := l.news.all()
+	known := l.news.all()
 	anyBusy := false
 	moves := plan(st, func(service string, b hashmode.Bucket) bool {
-		busy := untaken(st.Services[service].Map[b], held)
+		busy := untaken(st.Services[service].Map[b], known)
 		anyBusy = anyBusy || busy
 		return busy
 	}, false)
@@ -255,8 +255,8 @@ func (l *leader) plan(ctx context.Context) {
 }
 
 // untaken reports a slot whose last move is not known to be taken yet.
-func untaken(slot raftstore.Slot, held map[string]uint64) bool {
-	return slot.Owner != "" && (held[slot.Owner] < slot.Since || roleOf(slot, slot.Owner, held) == waiting)
+func untaken(slot raftstore.Slot, l levels) bool {
+	return slot.Owner != "" && (!l.ready(slot) || !l.released(slot))
 }
 
 // try commits what will be tried again at the next step if it fails.
@@ -285,8 +285,8 @@ func (l *leader) grantTo(ctx context.Context, r renewal) (grant, error) {
 	if err != nil {
 		return grant{}, err
 	}
-	l.news.learn(map[string]uint64{r.Node: r.Held})
-	return grant{Term: lead.Term, Bound: bound, Held: l.news.all()}, nil
+	l.news.learn(levels{r.Node: r.level})
+	return grant{Term: lead.Term, Bound: bound, Levels: l.news.all()}, nil
 }
 
 // enterRest commits that the node is restarting.

@@ -46,7 +46,7 @@ func (o *office) pass(hundredths int) {
 
 // renewal is what a node that follows says.
 func (o *office) renewal(node string) renewal {
-	return renewal{Node: node, ServerID: "id-" + node, Process: 1, Held: o.history.state.Index}
+	return renewal{Node: node, ServerID: "id-" + node, Process: 1, level: level{Held: o.history.state.Index, Released: o.history.state.Index}}
 }
 
 func (o *office) ask(r renewal) error {

@@ -7,44 +7,12 @@ import (
 	"log/slog"
 	"maps"
 	"reflect"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"earshot/nft"
 	"earshot/raftstore"
 )
-
-// news is what this node knows of which map each node's kernel holds. It only
-// rises, so news may come late, twice or never (rule P13).
-type news struct {
-	mu      sync.Mutex
-	held    map[string]uint64
-	changed chan struct{}
-}
-
-func newNews() *news {
-	return &news{held: map[string]uint64{}, changed: make(chan struct{}, 1)}
-}
-
-// learn takes in what somebody said.
-func (n *news) learn(held map[string]uint64) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for node, index := range held {
-		if index > n.held[node] {
-			n.held[node] = index
-			signal(n.changed)
-		}
-	}
-}
-
-// all returns a copy.
-func (n *news) all() map[string]uint64 {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return maps.Clone(n.held)
-}
 
 // signal wakes a waiter without waiting for one.
 func signal(ch chan struct{}) {
@@ -64,8 +32,12 @@ type reconciler struct {
 	news       *news
 	log        *slog.Logger
 
-	// onApplied is called after the kernel took a newer map or other sets.
-	onApplied func(held uint64)
+	// onHeld is called after the kernel took a newer map.
+	onHeld func(held uint64)
+	// leased reports whether this process has put a lease into the kernel.
+	leased func() bool
+	// release tells when what was given away is closed for certain.
+	release *release
 	// onUnfit is called when the node can serve other services than before.
 	onUnfit func()
 
@@ -75,7 +47,7 @@ type reconciler struct {
 	unfit   atomic.Pointer[map[string]string] // never written to
 	last    nft.Ruleset                       // what the kernel was told last; run's own
 	told    bool
-	before  opened // what the kernel let through when this process started
+	opened  opened // what the kernel lets through: at first, what it did when this process started
 }
 
 // retryAfter is the wait after an attempt that failed.
@@ -96,7 +68,11 @@ func (r *reconciler) run(ctx context.Context, ready func()) error {
 		return fmt.Errorf("read the kernel's map: %w", err)
 	}
 	r.held.Store(held)
-	r.before.held = held
+	left, err := r.kernel.LeaseLeft()
+	if err != nil {
+		return fmt.Errorf("read the kernel's lease: %w", err)
+	}
+	r.opened.held, r.opened.answered = held, left > 0
 	changed, cancel := r.store.Changed()
 	defer cancel()
 	retry := time.NewTimer(0)
@@ -165,12 +141,13 @@ func (r *reconciler) reconcile() error {
 	if held := r.held.Load(); st.Index < held {
 		return r.catchUp(held)
 	}
-	if !r.told && r.before.held > 0 && r.before.buckets == nil {
-		if err := r.readBefore(st); err != nil {
+	if !r.told && r.opened.held > 0 && r.opened.buckets == nil {
+		if err := r.readOpened(st); err != nil {
 			return err
 		}
 	}
-	want := desired(st, r.node, r.news.all(), r.before, r.interfaces)
+	r.opened.answered = r.opened.answered || r.leased()
+	want := desired(st, r.node, knowledge{r.news.all(), r.opened, r.interfaces})
 	// The index is written though nothing else differs: what this node has said
 	// that its kernel holds must hold for a later process, too (rule P11).
 	if r.told && reflect.DeepEqual(want, r.last) {
@@ -179,19 +156,23 @@ func (r *reconciler) reconcile() error {
 	if err := r.kernel.Apply(want); err != nil {
 		return fmt.Errorf("apply map %d: %w", want.Index, err)
 	}
-	r.last, r.told = want, true
+	now := openedBy(want)
+	now.answered = r.opened.answered
+	closed := r.opened.lost(now)
+	r.last, r.told, r.opened = want, true, now
 	r.advance(want.Index)
+	r.release.applied(releasedUnder(st, r.node, now), closed)
 	return nil
 }
 
-// readBefore reads what an earlier process of this agent left open. It
-// is asked for before the first write.
-func (r *reconciler) readBefore(st *raftstore.State) error {
+// readOpened reads what an earlier process of this agent left open. It is
+// asked for before the first write.
+func (r *reconciler) readOpened(st *raftstore.State) error {
 	buckets, err := r.kernel.Opened(st.ServiceNames())
 	if err != nil {
 		return err
 	}
-	r.before.buckets = buckets
+	r.opened.buckets = buckets
 	return nil
 }
 
@@ -210,13 +191,13 @@ func (r *reconciler) catchUp(held uint64) error {
 	}
 	r.log.Warn("the kernel held a map of another cluster: forgotten", "map", held)
 	r.held.Store(0)
-	r.told, r.before = false, opened{}
+	r.told, r.opened = false, opened{}
 	return r.reconcile()
 }
 
 func (r *reconciler) advance(index uint64) {
 	if before := r.held.Swap(index); before != index {
-		r.onApplied(index)
+		r.onHeld(index)
 	}
 }
 

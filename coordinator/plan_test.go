@@ -49,6 +49,11 @@ func (h *history) define(name string, buckets int) {
 	h.must(raftstore.Command{Define: &raftstore.Define{Seed: 7, Definition: testDefinition(name, buckets)}})
 }
 
+// pin moves buckets of web by hand.
+func (h *history) pin(buckets, node string) {
+	h.must(raftstore.Command{Pin: &raftstore.Pin{Service: "web", Buckets: buckets, Node: node}})
+}
+
 func testDefinition(name string, buckets int) raftstore.Definition {
 	return raftstore.Definition{
 		Name: name, Address: netip.MustParsePrefix("192.0.2.20/24"), Interface: "eth1",

@@ -50,6 +50,9 @@ type Kernel interface {
 	Carrier(iface string) (bool, error)
 	Watch(ctx context.Context, changed func()) error
 	Resync()
+	// Barrier waits until no packet is under way that met the rules as they
+	// were before.
+	Barrier() error
 	Flows([]nft.Service) (map[string]map[hashmode.Bucket]nft.FlowCount, error)
 }
 

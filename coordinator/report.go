@@ -64,9 +64,9 @@ func (c *Coordinator) report(accounts map[string]account, flows map[string]map[s
 	for _, name := range st.NodeNames() {
 		s.Nodes = append(s.Nodes, nodeStatus(st, name, accounts[name], voters[st.Nodes[name].ServerID]))
 	}
-	held := c.news.all()
+	known := c.news.all()
 	for _, name := range st.ServiceNames() {
-		s.Services = append(s.Services, serviceStatus(st, name, held, flows))
+		s.Services = append(s.Services, serviceStatus(st, name, known, flows))
 	}
 	s.Warnings = append(s.Warnings, warnings(s)...)
 	return s
@@ -103,14 +103,14 @@ func nodeState(st *raftstore.State, n raftstore.Node) string {
 	return StateOut
 }
 
-func serviceStatus(st *raftstore.State, name string, held map[string]uint64, flows map[string]map[string]int) ServiceStatus {
+func serviceStatus(st *raftstore.State, name string, l levels, flows map[string]map[string]int) ServiceStatus {
 	v := st.Services[name]
 	s := ServiceStatus{
 		Name: name, Address: v.Address.Addr().String(), MAC: v.MAC, Hash: string(v.Hash),
 		Buckets: len(v.Map), Seed: v.Seed, Ports: append([]string{}, v.Ports...), Nodes: []ShareStatus{},
 	}
 	for _, node := range st.NodeNames() {
-		sets := rolesOf(v.Map, node, held)
+		sets := rolesOf(v.Map, node, l)
 		mine := sets[own].Union(sets[inherit]).Union(sets[waiting])
 		pinned := hashmode.Set{}
 		for b := range mine.All() {

@@ -17,7 +17,7 @@ type tenant struct {
 	held    func() uint64
 	ask     func(ctx context.Context, r renewal) (grant, error)
 	request func() renewal // what this node says of itself
-	learn   func(map[string]uint64)
+	learn   func(levels)
 	gained  func() // the node was silent and has a lease now
 
 	wake chan struct{}
@@ -89,7 +89,7 @@ func (t *tenant) renew(ctx context.Context) {
 		t.refused(err)
 		return
 	}
-	t.learn(g.Held)
+	t.learn(g.Levels)
 	length := t.timing.Lease
 	if g.own {
 		length = t.timing.Own
@@ -161,6 +161,13 @@ func (t *tenant) install(held uint64) {
 		t.log.Info("lease gained: this node answers for its buckets", "map", held)
 		t.gained()
 	}
+}
+
+// granted reports whether this process has installed a lease.
+func (t *tenant) granted() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !t.until.IsZero()
 }
 
 // left is how much longer the node may answer by its own reckoning.

@@ -28,7 +28,7 @@ func newTenure(t *testing.T) *tenure {
 		held:    func() uint64 { return u.held },
 		ask:     func(_ context.Context, r renewal) (grant, error) { return u.answer(r) },
 		request: func() renewal { return renewal{Node: "a"} },
-		learn:   func(map[string]uint64) {},
+		learn:   func(levels) {},
 		gained:  func() { u.gained++ },
 		wake:    make(chan struct{}, 1),
 	}

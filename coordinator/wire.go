@@ -22,8 +22,7 @@ type renewal struct {
 	// the node's clock: it tells a request from one that was sent, and got
 	// delayed, before a restart.
 	Process int64 `json:"process"`
-	// Held is the index of the newest map in the node's kernel.
-	Held uint64 `json:"held"`
+	level
 	// Rest asks for a restart lease of this length; zero for an ordinary one.
 	Rest time.Duration `json:"rest,omitempty"`
 	// Resting: the node's kernel may still hold a restart lease.
@@ -39,8 +38,8 @@ type renewal struct {
 type grant struct {
 	Term  uint64 `json:"term"`
 	Bound uint64 `json:"bound"`
-	// Held is which map the leader knows each node's kernel to hold.
-	Held map[string]uint64 `json:"held"`
+	// Levels are what the leader knows of all nodes.
+	Levels levels `json:"levels"`
 	// own marks a leader's grant to itself, which is shorter (rule P6).
 	own bool
 }
@@ -58,10 +57,10 @@ type probeAnswer struct {
 	Nonce uint64 `json:"nonce"`
 }
 
-// heldNews tells a node which map another node's kernel holds (rule P13).
+// heldNews tells a node how far another node's kernel is.
 type heldNews struct {
 	Node string `json:"node"`
-	Held uint64 `json:"held"`
+	level
 }
 
 // flowsAnswer counts a node's flows: per service, those that are active.

@@ -232,6 +232,14 @@ func (k kernelPort) Watch(ctx context.Context, changed func()) error {
 
 func (k kernelPort) Resync() {}
 
+// Barrier takes as long as the real one may.
+func (k kernelPort) Barrier() error {
+	if !k.pass() || !k.sleep(5*time.Millisecond+k.kernel.node.world.rng.upTo(20*time.Millisecond)) || !k.pass() {
+		return errGone
+	}
+	return nil
+}
+
 // Flows finds none: a drain is over after two looks.
 func (k kernelPort) Flows([]nft.Service) (map[string]map[hashmode.Bucket]nft.FlowCount, error) {
 	if !k.pass() {
