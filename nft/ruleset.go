@@ -16,6 +16,11 @@ type Ruleset struct {
 	// Index is the Raft log index of the map that the ruleset was made from.
 	// It is written in the same transaction (rule P11) and never goes back.
 	Index uint64
+	// Hold has the rules hold what this node cannot judge alone (rule P24):
+	// set it while Plane.Hold runs. Without it, or where the kernel has no
+	// queue, buckets to take are foreign, and protocols without a SYN are cut
+	// over at once (rule P19).
+	Hold bool
 	// Services, in any order; names are unique.
 	Services []Service
 }
@@ -32,8 +37,11 @@ type Service struct {
 	Hash hashmode.Spec
 	// Ports that the service names; none means everything sent to Address.
 	Ports []Port
-	// Own, Inherit and Drain are disjoint. Any other bucket is foreign.
+	// Own, Inherit, Drain and Take are disjoint. Any other bucket is foreign.
 	Own, Inherit, Drain hashmode.Set
+	// Take has the buckets that this node is to take: what is not known here
+	// is held until Decide.
+	Take hashmode.Set
 }
 
 // check reports the first thing about the ruleset that no kernel could hold.
@@ -90,9 +98,9 @@ func (s Service) check() error {
 }
 
 func (s Service) checkBuckets() error {
-	all := s.Own.Union(s.Inherit).Union(s.Drain)
-	if all.Len() != s.Own.Len()+s.Inherit.Len()+s.Drain.Len() {
-		return fmt.Errorf("%w: a bucket is in two of own, inherit and drain", ErrInvalid)
+	all := s.Own.Union(s.Inherit).Union(s.Drain).Union(s.Take)
+	if all.Len() != s.Own.Len()+s.Inherit.Len()+s.Drain.Len()+s.Take.Len() {
+		return fmt.Errorf("%w: a bucket is in two of own, inherit, drain and take", ErrInvalid)
 	}
 	for b := range all.All() {
 		if int(b) >= s.Hash.Buckets {
