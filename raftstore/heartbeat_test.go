@@ -3,6 +3,7 @@ package raftstore
 import (
 	"log/slog"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -90,5 +91,50 @@ func TestALateVoteMakesNoSecondLeaderOfATerm(t *testing.T) {
 		if e.raft.State() == raft.Leader {
 			t.Fatalf("leads in term %d, which is c's", e.raft.CurrentTerm())
 		}
+	}
+}
+
+// aFollower is a Raft that belongs to no cluster, and so stays a follower.
+func aFollower(t *testing.T) *raft.Raft {
+	t.Helper()
+	c := raft.DefaultConfig()
+	c.LocalID, c.Logger = "a", &raftLog{log: slog.New(slog.DiscardHandler)}
+	disk := raft.NewInmemStore()
+	_, network := raft.NewInmemTransport("a")
+	r, err := raft.NewRaft(c, &raft.MockFSM{}, disk, disk, raft.NewInmemSnapshotStore(), network)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Shutdown().Error() })
+	return r
+}
+
+// While a heartbeat is passing by, the main goroutine cannot change its role;
+// and it waits in a way that testing/synctest knows, since the heartbeat may be
+// waiting for the disk.
+func TestRolesWaitForHeartbeats(t *testing.T) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		synctest.Test(t, func(t *testing.T) {
+			tr := carriedBy(nil, nil, time.Second)
+			tr.raft.Store(aFollower(t))
+			tr.handle = func(raft.RPC) {
+				tr.roleChanged(raft.Follower) // of the heartbeat itself
+				time.Sleep(time.Second)
+			}
+			began := time.Now()
+			go tr.heartbeat(raft.RPC{Command: &raft.AppendEntriesRequest{}})
+			synctest.Wait()
+			tr.roleChanged(raft.Candidate)
+			if took := time.Since(began); took != time.Second {
+				t.Errorf("the role changed after %v, in the middle of a heartbeat of 1s", took)
+			}
+		})
+	}()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		t.Fatal("whoever waits at the gate keeps the bubble's time from passing")
 	}
 }

@@ -165,8 +165,10 @@ type transport struct {
 	raft   atomic.Pointer[raft.Raft]
 	retry  time.Duration // the wait before entries are brought again
 
-	// gate is held for reading while a heartbeat passes by.
-	gate   sync.RWMutex
+	// gate is held while a heartbeat passes by. It is no mutex, since one that
+	// comes in the middle of a change of role writes the term to the disk:
+	// testing/synctest lets time pass only for whoever waits at a channel.
+	gate   chan struct{}
 	handle func(raft.RPC)
 }
 
@@ -185,7 +187,10 @@ func newTransport(in *inlet, d *dialer, lease time.Duration, log hclog.Logger) *
 
 // carriedBy returns the transport over a network.
 func carriedBy(network Network, s *stream, lease time.Duration) *transport {
-	return &transport{Network: network, stream: s, calls: make(chan raft.RPC), closed: make(chan struct{}), retry: lease / 12}
+	return &transport{
+		Network: network, stream: s, calls: make(chan raft.RPC), closed: make(chan struct{}), retry: lease / 12,
+		gate: make(chan struct{}, 1),
+	}
 }
 
 // forward brings the calls that do not pass by to the main goroutine.
@@ -226,8 +231,7 @@ func (t *transport) heartbeat(call raft.RPC) {
 // passBy handles a heartbeat in the goroutine of its connection, if it is of
 // the term that this follower is in, and reports whether it did.
 func (t *transport) passBy(call raft.RPC) bool {
-	t.gate.RLock()
-	defer t.gate.RUnlock()
+	defer t.enter()()
 	r := t.raft.Load()
 	request, ok := call.Command.(*raft.AppendEntriesRequest)
 	if !ok || r == nil || r.State() != raft.Follower || r.CurrentTerm() != request.Term {
@@ -242,9 +246,14 @@ func (t *transport) passBy(call raft.RPC) bool {
 func (t *transport) roleChanged(role raft.RaftState) {
 	// A heartbeat can itself make a candidate a follower, and holds the gate.
 	if role != raft.Follower {
-		t.gate.Lock()
-		defer t.gate.Unlock()
+		t.enter()()
 	}
+}
+
+// enter waits for the gate and returns what leaves it.
+func (t *transport) enter() (leave func()) {
+	t.gate <- struct{}{}
+	return func() { <-t.gate }
 }
 
 func meantFor(id raft.ServerID, address raft.ServerAddress) raft.ServerAddress {

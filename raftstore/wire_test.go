@@ -247,7 +247,8 @@ func TestHeartbeatsThatChangeTheTermDoNotPassBy(t *testing.T) {
 	settle(t, []*node{n})
 	r := n.raft()
 	passed := false
-	tr := &transport{calls: make(chan raft.RPC, 1), closed: make(chan struct{}), handle: func(raft.RPC) { passed = true }}
+	tr := carriedBy(nil, nil, time.Second)
+	tr.calls, tr.handle = make(chan raft.RPC, 1), func(raft.RPC) { passed = true }
 	beat := func(term uint64) bool {
 		passed = false
 		tr.heartbeat(raft.RPC{Command: &raft.AppendEntriesRequest{Term: term}, RespChan: make(chan raft.RPCResponse, 1)})
@@ -272,32 +273,6 @@ func TestHeartbeatsThatChangeTheTermDoNotPassBy(t *testing.T) {
 	if beat(r.CurrentTerm() + 1) {
 		t.Error("a newer term passed by")
 	}
-}
-
-// While a heartbeat is passing by, the main goroutine cannot change its role.
-func TestRolesWaitForHeartbeats(t *testing.T) {
-	tr := &transport{}
-	tr.gate.RLock()
-	tr.roleChanged(raft.Follower) // of the heartbeat itself
-	changed := make(chan struct{})
-	go func() {
-		defer close(changed)
-		tr.roleChanged(raft.Candidate)
-	}()
-	until(t, "a writer at the gate", func() bool {
-		if tr.gate.TryRLock() {
-			tr.gate.RUnlock()
-			return false
-		}
-		return true
-	})
-	select {
-	case <-changed:
-		t.Error("the role changed in the middle of a heartbeat")
-	default:
-	}
-	tr.gate.RUnlock()
-	<-changed
 }
 
 func TestAdmit(t *testing.T) {
