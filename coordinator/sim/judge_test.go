@@ -99,7 +99,7 @@ func (j *judge) update(i int, change func(*opening)) {
 		p := &j.openings[other]
 		if both := p.mask & o.mask; other != i && both != 0 && now.Before(p.until) {
 			j.violate("I1: %s and %s both open buckets %016x (leases %v and %v, maps %d and %d)",
-				j.world.nodes[i].name, j.world.nodes[other].name, both, o.until.Sub(now), p.until.Sub(now), o.held, p.held)
+				j.world.machines[i].name, j.world.machines[other].name, both, o.until.Sub(now), p.until.Sub(now), o.held, p.held)
 		}
 	}
 	j.closeGaps(now, o)
@@ -205,7 +205,7 @@ func (j *judge) violate(format string, args ...any) {
 	j.violation = fmt.Sprintf(format, args...)
 	j.world.history.say("VIOLATION: " + j.violation)
 	for i, o := range j.openings {
-		j.world.history.note(j.world.nodes[i], "opens %016x, lease %v, map %d", o.mask, time.Until(o.until), o.held)
+		j.world.history.note(j.world.machines[i], "opens %016x, lease %v, map %d", o.mask, time.Until(o.until), o.held)
 	}
 	close(j.failed)
 }

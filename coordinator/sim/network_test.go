@@ -49,6 +49,7 @@ func (n *network) change(from, to int, f func(*link)) {
 // carry waits until a message is there. It returns an error when the
 // connection broke, or giveUp is closed.
 func (n *network) carry(from, to int, giveUp <-chan struct{}) error {
+	n.world.clock.Store(time.Now().UnixNano())
 	n.mu.Lock()
 	l, heals := n.links[from][to], n.heals
 	n.mu.Unlock()

@@ -3,7 +3,6 @@ package sim
 import (
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 )
 
@@ -12,19 +11,12 @@ func script(t *testing.T, nodes int, play func(w *world)) {
 	t.Helper()
 	for seed := range uint64(5) {
 		s := setting{seed: seed, nodes: nodes, lease: 300 * time.Millisecond}
-		var o outcome
-		synctest.Test(t, func(*testing.T) {
-			w := newWorld(s)
+		o := bubble(t, s, func(w *world) {
 			if w.begin() {
 				time.Sleep(12 * w.timing.Lease) // the first leader judges from now on
 				play(w)
 				w.settle("script", time.Minute)
 			}
-			o = outcome{setting: s, violation: w.judge.violation}
-			if o.violation != "" {
-				o.story = w.history.tell(60, 80)
-			}
-			w.end()
 		})
 		if o.violation != "" {
 			t.Fatalf("%s, seed %d: %s\n%s", t.Name(), seed, o.violation, o.story)

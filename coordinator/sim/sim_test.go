@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,6 +26,7 @@ func TestMain(m *testing.M) {
 	flag.Duration("sim.lease", 300*time.Millisecond, "lease of a single run")
 	flag.Bool("sim.debug", false, "keep debug logs in the history")
 	flag.Int("sim.events", 150, "events to print of a run that fails")
+	flag.Duration("sim.still", 2*time.Minute, "real time for which a run's own time may stand still")
 	os.Exit(m.Run())
 }
 
@@ -42,9 +44,17 @@ type outcome struct {
 	story     string
 }
 
-// simulate runs one seed in a bubble of its own.
-func simulate(t *testing.T, s setting, until time.Duration) (o outcome) {
+// simulate runs one seed.
+func simulate(t *testing.T, s setting, until time.Duration) outcome {
+	return bubble(t, s, func(w *world) { w.live(until) })
+}
+
+// bubble plays with a cluster in a bubble of its own.
+func bubble(t *testing.T, s setting, play func(w *world)) (o outcome) {
 	began := time.Now()
+	var playing atomic.Pointer[world]
+	stop := watch(option[time.Duration]("still"), playing.Load, standstill)
+	defer stop()
 	// A future of Raft's may stay without an answer when Raft ends, and with
 	// it who waits for it. The run is over by then.
 	defer func() {
@@ -53,9 +63,10 @@ func simulate(t *testing.T, s setting, until time.Duration) (o outcome) {
 		}
 		o.took = time.Since(began)
 	}()
-	synctest.Test(t, func(t *testing.T) {
+	synctest.Test(t, func(*testing.T) {
 		w := newWorld(s)
-		w.live(until)
+		playing.Store(w)
+		play(w)
 		o = outcome{setting: s, simulated: time.Since(w.history.began), faults: w.faults, acks: w.operator.acks}
 		o.worst = w.judge.worst
 		o.violation = w.judge.violation
@@ -72,8 +83,13 @@ func (o outcome) report(t *testing.T) {
 	if o.violation == "" {
 		return
 	}
-	t.Errorf("seed %d, %d nodes, lease %v: %s\n%s\nagain: go test ./coordinator/sim -run Seed -sim.seed=%d -sim.nodes=%d -sim.lease=%v -sim.hours=%.2f",
-		o.seed, o.nodes, o.lease, o.violation, o.story, o.seed, o.nodes, o.lease, o.simulated.Hours()+0.01)
+	t.Errorf("%s\n%s\n%s", o.violation, o.story, o.again(o.simulated))
+}
+
+// again is how to run a seed once more, for so long.
+func (s setting) again(simulated time.Duration) string {
+	return fmt.Sprintf("again: go test ./coordinator/sim -run Seed -sim.seed=%d -sim.nodes=%d -sim.lease=%v -sim.hours=%.2f",
+		s.seed, s.nodes, s.lease, simulated.Hours()+0.01)
 }
 
 // TestSeed runs one seed.

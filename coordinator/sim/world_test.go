@@ -15,7 +15,7 @@ import (
 
 // world is one cluster and all that surrounds it.
 type world struct {
-	seed     uint64
+	setting
 	timing   coordinator.Timing
 	rng      *dice // of the models
 	fate     *dice // of the schedule
@@ -25,13 +25,14 @@ type world struct {
 	operator *operator
 	logLevel slog.Level
 
-	nodes     []*node
+	machines  []*node
 	first     int  // nodes that form the cluster
 	wiped     bool // a disk was emptied since the cluster was at rest
 	processes sync.WaitGroup
 	timers    sync.WaitGroup
 	faults    int
 	active    atomic.Int32 // faults that are not mended
+	clock     atomic.Int64 // the bubble's time, seen from outside
 
 	mu    sync.Mutex
 	ended chan struct{}
@@ -52,7 +53,7 @@ func newWorld(s setting) *world {
 		panic(err)
 	}
 	w := &world{
-		seed: s.seed, timing: timing, rng: newDice(s.seed, 1), fate: newDice(s.seed, 2),
+		setting: s, timing: timing, rng: newDice(s.seed, 1), fate: newDice(s.seed, 2),
 		history: newHistory(), first: s.nodes, ended: make(chan struct{}), logLevel: slog.LevelInfo,
 	}
 	if s.debug {
@@ -69,10 +70,10 @@ func newWorld(s setting) *world {
 
 // add adds a machine.
 func (w *world) add() *node {
-	n := newNode(w, len(w.nodes))
+	n := newNode(w, len(w.machines))
 	w.judge.update(n.i, func(*opening) {})
 	w.mu.Lock()
-	w.nodes = append(w.nodes, n)
+	w.machines = append(w.machines, n)
 	w.mu.Unlock()
 	return n
 }
@@ -81,7 +82,7 @@ func (w *world) add() *node {
 func (w *world) all() []*node {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.nodes
+	return w.machines
 }
 
 // peers is what every node's config lists.
