@@ -16,8 +16,8 @@ test: ## everything, end to end too; as root or as an ordinary user
 	@unformatted=$$(gofmt -l cmd coordinator e2e hashmode nft raftstore); \
 	  test -z "$$unformatted" || { echo "run gofmt -w on:" $$unformatted >&2; exit 1; }
 	$(GO) vet ./...
-	$(GO) test -count=1 $(TESTFLAGS) $$($(GO) list ./... | grep -v /e2e)
-	$(GO) test -count=1 -p 1 $(TESTFLAGS) ./e2e/...
+	$(GO) test -count=1 -timeout 20m $(TESTFLAGS) $$($(GO) list ./... | grep -v /e2e)
+	$(GO) test -count=1 -p 1 -timeout 20m $(TESTFLAGS) ./e2e/...
 
 demo: ## three nodes and a client on this machine, under a minute
 	@$(GO) run ./e2e/demo
