@@ -263,6 +263,14 @@ func TestTransferHandsOver(t *testing.T) {
 	})
 }
 
+// A leader with nobody to hand over to says so, and soon.
+func TestTransferToNobody(t *testing.T) {
+	_, leader := formed(t, 1)
+	if err := leader.Transfer(t.Context()); !errors.Is(err, ErrNotHandedOver) || !leader.Leadership().Self {
+		t.Fatalf("handed over to nobody: %v, leader still: %v", err, leader.Leadership().Self)
+	}
+}
+
 // P3: the bound that a leader names is one that a state can have, whatever
 // entries of Raft's own the log ends with.
 func TestP3LastCommandIsReached(t *testing.T) {

@@ -139,14 +139,33 @@ func (s *Store) endProposals() {
 	}
 }
 
-// Transfer hands the leadership to another voter, if this node has it.
+// ErrNotHandedOver: nobody else leads though this node has offered it.
+var ErrNotHandedOver = errors.New("this node still leads")
+
+// Transfer hands the leadership to another voter, if this node has it, and
+// returns when it has it no more. Raft takes no longer than a lease.
+//
+// It goes by the effect and not by Raft's answer: a Raft that ends before its
+// main goroutine has seen the question never gives one.
 func (s *Store) Transfer(ctx context.Context) error {
-	err := s.ask(ctx, func(r *raft.Raft) error { return r.LeadershipTransfer().Error() })
-	if errors.Is(err, ErrNotLeader) {
+	changed, cancel := s.Changed()
+	defer cancel()
+	r := s.raft()
+	if r == nil || r.State() != raft.Leader {
 		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("hand over leadership: %w", err)
+	term := r.CurrentTerm()
+	r.LeadershipTransfer()
+	limit := time.NewTimer(s.options.Lease)
+	defer limit.Stop()
+	for s.raft() == r && r.State() == raft.Leader && r.CurrentTerm() == term {
+		select {
+		case <-changed:
+		case <-limit.C:
+			return fmt.Errorf("hand over leadership: %w", ErrNotHandedOver)
+		case <-ctx.Done():
+			return fmt.Errorf("hand over leadership: %w: %w", ErrNotHandedOver, context.Cause(ctx))
+		}
 	}
 	return nil
 }

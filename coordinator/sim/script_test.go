@@ -99,3 +99,17 @@ func TestLeaderHandsOverAndDiesP6(t *testing.T) {
 		}
 	})
 }
+
+// TestALeaderThatIsStuckLeavesNobodyWaiting: it offers the leadership, cannot
+// see its own offer for its disk, and ends (rule P10). synctest panics if
+// somebody waits for Raft's answer then.
+func TestALeaderThatIsStuckLeavesNobodyWaiting(t *testing.T) {
+	script(t, 3, func(w *world) {
+		for range 3 {
+			release := w.leader().disk.stall()
+			time.Sleep(10 * w.timing.Lease)
+			release()
+			w.settle("a disk that hangs", time.Minute)
+		}
+	})
+}

@@ -163,7 +163,7 @@ func (w *world) begin() bool {
 	return w.settle("start", 60*time.Second+30*w.timing.Lease)
 }
 
-// end ends everything; the bubble has no goroutine left then.
+// end ends everything. The bubble has no goroutine left then, or synctest panics.
 func (w *world) end() {
 	w.judge.expect("end", 0)
 	close(w.ended)
