@@ -17,6 +17,7 @@ var (
 	ErrStranger  = errors.New("not a member of the cluster")
 	ErrJudged    = errors.New("judged dead: buckets are being given away")
 	ErrBehind    = errors.New("the node does not follow the cluster's state")
+	ErrUnreached = errors.New("the node does not get, or cannot take, the leases that it is granted")
 	ErrStuck     = errors.New("the leader cannot commit")
 )
 
@@ -49,11 +50,15 @@ type tenancy struct {
 	// dueSince (rule P5).
 	due      uint64
 	dueSince time.Time
-	process  int64
-	resting  bool // the node's kernel may hold a restart lease still
-	version  string
-	problems []string
-	unfit    map[string]string
+	// The node asks for a lease though it says, since silentSince and without
+	// a break, that it has none.
+	silentSince time.Time
+	heard       time.Time
+	process     int64
+	resting     bool // the node's kernel may hold a restart lease still
+	version     string
+	problems    []string
+	unfit       map[string]string
 }
 
 // begin starts the account of a term. Whoever led before may have granted
@@ -133,9 +138,14 @@ func (l *ledger) grant(now time.Time, term uint64, st *raftstore.State, r renewa
 	if t.judged {
 		return 0, ErrJudged
 	}
-	t.hear(now, r, st.Index)
+	t.hear(now, r, st.Index, l.timing.Lease)
 	if now.Sub(t.dueSince) > l.timing.Lease {
 		return 0, fmt.Errorf("%w: it holds map %d, %d is due", ErrBehind, t.held, t.due)
+	}
+	// One that is judged dead may have leases: it opens nothing by them, and
+	// is to show that they reach it.
+	if t.silent() && now.Sub(t.silentSince) > l.timing.Lease && !n.Failed {
+		return 0, ErrUnreached
 	}
 	until := now.Add(l.timing.patience(max(rest, l.timing.Lease)))
 	if until.After(t.until) || awake(n, r.Process, r.Resting) {
@@ -160,13 +170,23 @@ func (l *ledger) tenant(n raftstore.Node) *tenancy {
 
 // hear notes what the node says of itself. applied is the newest index that
 // is applied here.
-func (t *tenancy) hear(now time.Time, r renewal, applied uint64) {
+func (t *tenancy) hear(now time.Time, r renewal, applied uint64, lease time.Duration) {
+	switch {
+	case !r.Silent:
+		t.silentSince = time.Time{}
+	case !t.silent() || now.Sub(t.heard) > lease:
+		t.silentSince = now
+	}
+	t.heard = now
 	t.held, t.version, t.problems = max(t.held, r.Held), r.Version, r.Problems
 	t.process, t.resting, t.unfit = r.Process, r.Resting, r.Unfit
 	if t.held >= t.due || t.dueSince.IsZero() {
 		t.due, t.dueSince = applied, now
 	}
 }
+
+// silent reports whether the node says that it has no lease.
+func (t *tenancy) silent() bool { return !t.silentSince.IsZero() }
 
 // awake reports whether a process of the node says that no restart lease is
 // left in its kernel. The one that asked for it cannot know.
@@ -204,15 +224,15 @@ func (l *ledger) pardon(node string) {
 	}
 }
 
-// returned lists failed nodes that were heard in this term and hold the map
-// that took their buckets.
+// returned lists failed nodes that were heard in this term, hold the map that
+// took their buckets, and have got a lease.
 func (l *ledger) returned(now time.Time, st *raftstore.State) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var back []string
 	for name, t := range l.tenants {
 		n, ok := st.Nodes[name]
-		if ok && n.Failed && n.ServerID == t.serverID && !t.judged && now.Before(t.until) && t.held >= n.Changed {
+		if ok && n.Failed && n.ServerID == t.serverID && !t.judged && !t.silent() && now.Before(t.until) && t.held >= n.Changed {
 			back = append(back, name)
 		}
 	}

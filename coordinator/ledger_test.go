@@ -115,6 +115,56 @@ func TestRestartingFormerLeaderIsWaitedForP6(t *testing.T) {
 	o.wantDead("it led, and restarts")
 }
 
+// Its requests arrive, and the answers do not, or too late: it is silent, and
+// its buckets would stay without an owner for as long as that lasts.
+func TestNodeThatGetsNoLeaseIsDeadP5(t *testing.T) {
+	o := newOffice(t)
+	unreached := o.renewal("c")
+	unreached.Silent = true
+	for range 6 {
+		o.renewAll("a", "b")
+		if err := o.ask(unreached); err != nil {
+			t.Fatalf("refused before a lease is over: %v", err)
+		}
+		o.pass(17)
+	}
+	for range 7 {
+		o.renewAll("a", "b")
+		if err := o.ask(unreached); !errors.Is(err, ErrUnreached) {
+			t.Fatalf("silent for more than a lease, and granted another: %v", err)
+		}
+		o.pass(17)
+	}
+	o.wantDead("the last lease that it was granted is over", "c")
+	o.history.die("c")
+	o.ledger.pardon("c")
+	o.renewAll("a", "b")
+	unreached.Held = o.history.state.Index
+	if err := o.ask(unreached); err != nil {
+		t.Fatalf("it could never show that it is reached again: %v", err)
+	}
+	if back := o.ledger.returned(o.now, o.history.state); len(back) > 0 {
+		t.Fatalf("%v returned without a lease", back)
+	}
+	o.renewAll("c")
+	if back := o.ledger.returned(o.now, o.history.state); !slices.Equal(back, []string{"c"}) {
+		t.Fatalf("returned: %v; c has a lease", back)
+	}
+}
+
+// What it said before it was cut off says nothing of now.
+func TestSilenceIsCountedWithoutABreakP5(t *testing.T) {
+	o := newOffice(t)
+	unreached := o.renewal("c")
+	unreached.Silent = true
+	for range 3 {
+		if err := o.ask(unreached); err != nil {
+			t.Fatal(err)
+		}
+		o.pass(105)
+	}
+}
+
 func TestJudgedNodeIsGrantedNothingP4(t *testing.T) {
 	o := newOffice(t)
 	o.pass(120)

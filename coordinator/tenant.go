@@ -81,9 +81,9 @@ func (t *tenant) renew(ctx context.Context) {
 	defer cancel()
 	r := t.request()
 	t.mu.Lock()
-	r.Resting = t.resting
-	t.mu.Unlock()
 	sent := time.Now()
+	r.Resting, r.Silent = t.resting, !sent.Before(t.until)
+	t.mu.Unlock()
 	g, err := t.ask(ctx, r)
 	if err != nil {
 		t.refused(err)
@@ -160,6 +160,7 @@ func (t *tenant) install(held uint64) {
 	if !time.Now().Before(was) {
 		t.log.Info("lease gained: this node answers for its buckets", "map", held)
 		t.gained()
+		t.renewNow() // the leader waits to hear that this node has it
 	}
 }
 

@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -71,6 +72,29 @@ func TestLeaseWaitsForTheMapThatTheLeaderMeantP3(t *testing.T) {
 		}
 		if u.gained != 1 {
 			t.Fatalf("told %d times that a lease was gained", u.gained)
+		}
+	})
+}
+
+func TestNodeSaysWhetherItHasALeaseP5(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newTenure(t)
+		said := []bool{}
+		u.answer = func(r renewal) (grant, error) {
+			said = append(said, r.Silent)
+			return grant{Bound: 7}, nil
+		}
+		u.renew(t.Context())
+		select {
+		case <-u.wake:
+		default:
+			t.Error("the leader is not told at once")
+		}
+		u.renew(t.Context())
+		time.Sleep(time.Second)
+		u.renew(t.Context())
+		if want := []bool{true, false, true}; !slices.Equal(said, want) {
+			t.Errorf("silent: %v, want %v", said, want)
 		}
 	})
 }

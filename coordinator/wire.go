@@ -26,7 +26,9 @@ type renewal struct {
 	// Rest asks for a restart lease of this length; zero for an ordinary one.
 	Rest time.Duration `json:"rest,omitempty"`
 	// Resting: the node's kernel may still hold a restart lease.
-	Resting  bool     `json:"resting,omitempty"`
+	Resting bool `json:"resting,omitempty"`
+	// Silent: the node had no lease when it asked.
+	Silent   bool     `json:"silent,omitempty"`
 	Version  string   `json:"version,omitempty"`
 	Problems []string `json:"problems,omitempty"`
 	// Unfit says, by service, why the node cannot serve it.

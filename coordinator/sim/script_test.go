@@ -61,6 +61,23 @@ func TestFollowerWhoseDiskHangsP5(t *testing.T) {
 	})
 }
 
+// TestAnswersThatComeTooLateP5: its requests arrive, it follows the map, and no
+// grant is back before it gives up.
+func TestAnswersThatComeTooLateP5(t *testing.T) {
+	script(t, 3, func(w *world) {
+		far := w.followers()[0]
+		slow := w.timing.Lease / 4
+		mend := w.onLinks(far, func(o *node, sign int) {
+			w.network.change(far.i, o.i, func(l *link) { l.slow += time.Duration(sign) * slow })
+			w.network.change(o.i, far.i, func(l *link) { l.slow += time.Duration(sign) * slow })
+		})
+		w.judge.expect("a node that is far away", bounded(4)(w))
+		time.Sleep(20 * w.timing.Lease)
+		w.judge.look()
+		mend()
+	})
+}
+
 // TestRestartOverAHandoffP11: what a restarting agent has on its disk ends
 // before the map in its kernel, under a lease of 10 s.
 func TestRestartOverAHandoffP11(t *testing.T) {
