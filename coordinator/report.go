@@ -106,7 +106,7 @@ func nodeState(st *raftstore.State, n raftstore.Node) string {
 func serviceStatus(st *raftstore.State, name string, l levels, flows map[string]map[string]int) ServiceStatus {
 	v := st.Services[name]
 	s := ServiceStatus{
-		Name: name, Address: v.Address.Addr().String(), MAC: v.MAC, Hash: string(v.Hash),
+		Name: name, Address: v.Address.Addr().String(), MAC: v.MAC, Hash: string(v.Hash), Prefix: v.Prefix,
 		Buckets: len(v.Map), Seed: v.Seed, Ports: append([]string{}, v.Ports...), Nodes: []ShareStatus{},
 	}
 	for _, node := range st.NodeNames() {

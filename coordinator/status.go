@@ -64,6 +64,9 @@ type ServiceStatus struct {
 	Address string `json:"address"`
 	MAC     string `json:"mac"`
 	Hash    string `json:"hash"`
+	// Prefix is the length of the clients' networks, by which hash mode
+	// sourcenet goes.
+	Prefix  int    `json:"prefix,omitempty"`
 	Buckets int    `json:"buckets"`
 	Seed    uint32 `json:"seed"`
 	// Ports that the service names; empty means everything.

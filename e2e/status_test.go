@@ -37,6 +37,7 @@ type serviceStatus struct {
 	Address string  `json:"address"`
 	MAC     string  `json:"mac"`
 	Hash    string  `json:"hash"`
+	Prefix  int     `json:"prefix"`
 	Buckets int     `json:"buckets"`
 	Seed    uint32  `json:"seed"`
 	Nodes   []share `json:"nodes"`
@@ -125,7 +126,7 @@ func (v serviceStatus) owned(name string) int {
 
 // spec is the service's hash, to be computed here, apart from the agents.
 func (v serviceStatus) spec() hashmode.Spec {
-	return hashmode.Spec{Mode: hashmode.Mode(v.Hash), Buckets: v.Buckets, Seed: v.Seed}
+	return hashmode.Spec{Mode: hashmode.Mode(v.Hash), Buckets: v.Buckets, Seed: v.Seed, Prefix: v.Prefix}
 }
 
 // expect names the node that must answer a client at one of the ports that the

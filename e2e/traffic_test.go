@@ -33,6 +33,7 @@ func TestTheNamedNodeAnswersAndNoOther(t *testing.T) {
 func thousand(l *lab.Lab, kind load.Kind, port uint16) load.Plan {
 	p := steady(l)
 	p.Kind, p.Target, p.Count, p.Rate = kind, netip.AddrPortFrom(serviceAddr, port), clients, 1000
+	p.Sources = l.Clients[0].SourcesApart(clients) // of 256 networks
 	return p
 }
 

@@ -21,11 +21,13 @@ import (
 const MaxBuckets = 65536
 
 // Mode names the fields of a packet that choose its bucket. The names are
-// those of CLUSTERIP's --hashmode.
+// those of CLUSTERIP's --hashmode, and one more.
 type Mode string
 
 // The hash modes.
 const (
+	// SourceNet keeps all flows of a client's network on one node.
+	SourceNet Mode = "sourcenet"
 	// SourceIP keeps all of a client's flows on one node.
 	SourceIP Mode = "sourceip"
 	// SourceIPSourcePort spreads a client's flows.
@@ -36,7 +38,7 @@ const (
 
 // Modes lists every mode, the coarsest first.
 func Modes() []Mode {
-	return []Mode{SourceIP, SourceIPSourcePort, SourceIPSourcePortDestPort}
+	return []Mode{SourceNet, SourceIP, SourceIPSourcePort, SourceIPSourcePortDestPort}
 }
 
 // ErrMode is wrapped by the error for a name that is no hash mode.
@@ -66,6 +68,18 @@ type Spec struct {
 	Mode    Mode
 	Buckets int    // 1 … MaxBuckets
 	Seed    uint32 // the hash's initial value
+	// Prefix is the length of the clients' networks in mode SourceNet, 0 in
+	// every other. One as long as an address leaves the whole address.
+	Prefix int
+}
+
+// DefaultPrefix is the length of a client's network unless somebody says
+// otherwise: what one customer commonly has.
+func DefaultPrefix(v6 bool) int {
+	if v6 {
+		return 56
+	}
+	return 24
 }
 
 // Validate reports what is wrong with the spec, or nil.
@@ -76,13 +90,34 @@ func (s Spec) Validate() error {
 	if s.Buckets < 1 || s.Buckets > MaxBuckets {
 		return fmt.Errorf("buckets %d out of range (1 to %d)", s.Buckets, MaxBuckets)
 	}
+	if s.Mode == SourceNet && (s.Prefix < 1 || s.Prefix > 128) {
+		return fmt.Errorf("prefix %d out of range (1 to 128)", s.Prefix)
+	}
+	if s.Mode != SourceNet && s.Prefix != 0 {
+		return fmt.Errorf("prefix %d: mode %s has none", s.Prefix, s.Mode)
+	}
 	return nil
 }
 
+// Mask is what is kept of a client's address of n bytes; nil for all of it.
+func (s Spec) Mask(n int) []byte {
+	if s.Mode != SourceNet || s.Prefix >= 8*n {
+		return nil
+	}
+	mask := make([]byte, n)
+	for i := range s.Prefix {
+		mask[i/8] |= 0x80 >> (i % 8)
+	}
+	return mask
+}
+
 // SourceOnly is the spec for packets that have no ports, or none that the
-// service names: the same buckets, chosen by the source address alone.
+// service names: the same buckets, chosen by the source address alone, or by
+// its network.
 func (s Spec) SourceOnly() Spec {
-	s.Mode = SourceIP
+	if s.Mode != SourceNet {
+		s.Mode = SourceIP
+	}
 	return s
 }
 
@@ -91,6 +126,9 @@ func (s Spec) SourceOnly() Spec {
 func (s Spec) Bucket(src netip.AddrPort, dport uint16) Bucket {
 	var buf [24]byte
 	key := append(buf[:0], src.Addr().Unmap().AsSlice()...)
+	for i, m := range s.Mask(len(key)) {
+		key[i] &= m
+	}
 	if s.Mode.SourcePort() {
 		key = appendPort(key, src.Port())
 	}

@@ -269,10 +269,17 @@ func bucketHash(spec hashmode.Spec, side flowSide, v6 bool) clause {
 		exprs = append(exprs, &expr.Payload{DestRegister: word(next), Base: base, Offset: offset, Len: length})
 		next += (length + 3) / 4
 	}
+	length := uint32(4)
 	if v6 {
-		field(side.addr6, expr.PayloadBaseNetworkHeader, side.addr6Offset, 16)
+		length = 16
+		field(side.addr6, expr.PayloadBaseNetworkHeader, side.addr6Offset, length)
 	} else {
-		field(side.addr, expr.PayloadBaseNetworkHeader, side.addrOffset, 4)
+		field(side.addr, expr.PayloadBaseNetworkHeader, side.addrOffset, length)
+	}
+	if mask := spec.Mask(int(length)); mask != nil {
+		addr, _ := netip.AddrFromSlice(mask)
+		fields[0] += " & " + addr.String()
+		exprs = append(exprs, masked(mask...))
 	}
 	if spec.Mode.SourcePort() {
 		field(side.client, expr.PayloadBaseTransportHeader, side.clientOffset, 2)

@@ -60,7 +60,11 @@ func setType(s set) string { return s.key.Name }
 func examples() map[string]Ruleset {
 	tls := web(buckets(0, 3), hashmode.Set{}, hashmode.Set{})
 	tls.Name, tls.Ports, tls.Hash.Mode = "tls", []Port{{TCP, 443}}, hashmode.SourceIPSourcePortDestPort
+	byNet, byNet6 := web(buckets(0, 7), buckets(8, 9), buckets(10, 11)), webOf(true, buckets(4, 7), hashmode.Set{}, hashmode.Set{})
+	byNet.Hash.Mode, byNet.Hash.Prefix = hashmode.SourceNet, 24
+	byNet6.Hash.Mode, byNet6.Hash.Prefix = hashmode.SourceNet, 56
 	return map[string]Ruleset{
+		"network": {Index: 11, Services: []Service{byNet, byNet6}},
 		"empty":    {Index: 1},
 		"one":      {Index: 5, Services: []Service{web(buckets(0, 7), buckets(8, 9), buckets(10, 11))}},
 		"everyone": {Index: 6, Services: []Service{other()}},

@@ -21,9 +21,25 @@ func TestKernelHashesLikeHashmode(t *testing.T) {
 		for _, v6 := range []bool{false, true} {
 			for _, n := range []int{1, 7, 1024, hashmode.MaxBuckets} {
 				t.Run(fmt.Sprintf("%s/v6=%v/%d", mode, v6, n), func(t *testing.T) {
-					compareHash(t, hashmode.Spec{Mode: mode, Buckets: n, Seed: rand.Uint32() | 1}, v6)
+					spec := hashmode.Spec{Mode: mode, Buckets: n, Seed: rand.Uint32() | 1}
+					if mode == hashmode.SourceNet {
+						spec.Prefix = hashmode.DefaultPrefix(v6)
+					}
+					compareHash(t, spec, v6)
 				})
 			}
+		}
+	}
+}
+
+// Networks that end within a byte, one of all addresses but for a bit, and
+// one of a single address.
+func TestKernelMasksLikeHashmode(t *testing.T) {
+	for v6, prefixes := range map[bool][]int{false: {1, 19, 32}, true: {1, 61, 128}} {
+		for _, prefix := range prefixes {
+			t.Run(fmt.Sprintf("v6=%v/%d", v6, prefix), func(t *testing.T) {
+				compareHash(t, hashmode.Spec{Mode: hashmode.SourceNet, Buckets: 1024, Seed: rand.Uint32() | 1, Prefix: prefix}, v6)
+			})
 		}
 	}
 }

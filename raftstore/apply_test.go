@@ -365,7 +365,7 @@ func everyCommand() []Command {
 }
 
 func TestGoldenCommands(t *testing.T) {
-	for name, commands := range map[string][]Command{"commands-1.jsonl": everyCommand(), "commands-2.jsonl": format2()} {
+	for name, commands := range map[string][]Command{"commands-1.jsonl": everyCommand(), "commands-2.jsonl": format2(), "commands-3.jsonl": {byNetwork()}} {
 		var lines []byte
 		for _, c := range commands {
 			data, err := c.Encode()

@@ -20,6 +20,9 @@ type Definition struct {
 	// name another.
 	Interface string        `json:"interface"`
 	Hash      hashmode.Mode `json:"hash"`
+	// Prefix is the length of the clients' networks, which hash mode sourcenet
+	// goes by; 0 in every other.
+	Prefix int `json:"prefix,omitempty"`
 	// Ports are "tcp/80" and the like, sorted; none means everything sent to
 	// the address.
 	Ports      []string      `json:"ports,omitempty"`
@@ -51,6 +54,7 @@ func (d Definition) Differences(e Definition) []string {
 	}
 	differ("address", d.Address, e.Address)
 	differ("hash", d.Hash, e.Hash)
+	differ("prefix", d.Prefix, e.Prefix)
 	differ("ports", d.Ports, e.Ports)
 	differ("buckets", d.Buckets, e.Buckets)
 	differ("mac", d.MAC, e.MAC)
@@ -70,9 +74,12 @@ func (d Definition) Check(others map[string]Service) error {
 	if !d.Address.IsValid() {
 		return fmt.Errorf("%w: service %s: no address", ErrDefinition, d.Name)
 	}
-	spec := hashmode.Spec{Mode: d.Hash, Buckets: d.Buckets}
+	spec := hashmode.Spec{Mode: d.Hash, Buckets: d.Buckets, Prefix: d.Prefix}
 	if err := spec.Validate(); err != nil {
 		return fmt.Errorf("%w: service %s: %w", ErrDefinition, d.Name, err)
+	}
+	if d.Prefix > d.Address.Addr().BitLen() {
+		return fmt.Errorf("%w: service %s: prefix %d is longer than an address", ErrDefinition, d.Name, d.Prefix)
 	}
 	if d.HardwareAddr() == nil {
 		return fmt.Errorf("%w: service %s: mac %q is no MAC address", ErrDefinition, d.Name, d.MAC)

@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"earshot/hashmode"
 )
 
 // CommandVersion is the newest format of commands that this program reads.
-// Format 2 brought Forget, and in Join the role and what the node reads.
-const CommandVersion = 2
+// Format 2 brought Forget, and in Join the role and what the node reads; format
+// 3 the hash mode sourcenet.
+const CommandVersion = 3
 
 // ErrOldMember: a member of the cluster could not read the command.
 var ErrOldMember = errors.New("a node of the cluster is too old for this")
@@ -21,6 +24,8 @@ var ErrTooOld = errors.New("the cluster has moved on to a newer version of earsh
 // of several versions goes on as long as nothing new is asked of it.
 func (c Command) format() int {
 	switch {
+	case c.Define != nil && c.Define.Definition.Hash == hashmode.SourceNet:
+		return 3
 	case c.Forget != nil:
 		return 2
 	case c.Join != nil && (c.Join.Witness || c.Join.Reads > 1):
@@ -31,6 +36,11 @@ func (c Command) format() int {
 
 // format is the oldest format that can say what the state says.
 func (s *State) format() int {
+	for _, v := range s.Services {
+		if v.Hash == hashmode.SourceNet {
+			return 3
+		}
+	}
 	for _, n := range s.Nodes {
 		if n.Witness || n.Reads > 1 {
 			return 2

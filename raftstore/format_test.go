@@ -4,6 +4,8 @@ import (
 	"errors"
 	"reflect"
 	"testing"
+
+	"earshot/hashmode"
 )
 
 // format2 has what format 2 brought.
@@ -31,11 +33,45 @@ func TestGoldenSnapshot2(t *testing.T) {
 	}
 }
 
+// byNetwork has what format 3 brought.
+func byNetwork() Command {
+	d := web(8)
+	d.Hash, d.Prefix = hashmode.SourceNet, 24
+	return Command{Define: &Define{Definition: d, Seed: 7}}
+}
+
+func TestGoldenSnapshot3(t *testing.T) {
+	s := replay(t, join("a"), byNetwork())
+	data, err := s.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := golden(t, "snapshot-3.json", data)
+	if string(want) != string(data) {
+		t.Errorf("a snapshot is written\n%s\nnot, as in version 3,\n%s", data, want)
+	}
+	if state, err := DecodeState(want); err != nil || !reflect.DeepEqual(state, s) {
+		t.Errorf("a snapshot of version 3 is read as %+v, %v", state, err)
+	}
+}
+
+// An older member would refuse the definition, and have another state than
+// the others from then on.
+func TestSourceNetWaitsForOlderMembers(t *testing.T) {
+	old := replay(t, join("a"))
+	if err := old.readable(byNetwork(), map[string]int{"id-a": 2}); !errors.Is(err, ErrOldMember) {
+		t.Errorf("a member that reads format 2: %v", err)
+	}
+	if err := old.readable(byNetwork(), map[string]int{"id-a": 3}); err != nil {
+		t.Errorf("a member that reads format 3: %v", err)
+	}
+}
+
 func TestNewerFormatsAreRefused(t *testing.T) {
-	if _, err := DecodeCommand([]byte(`{"v":3,"sing":{}}`)); !errors.Is(err, ErrVersion) {
+	if _, err := DecodeCommand([]byte(`{"v":4,"sing":{}}`)); !errors.Is(err, ErrVersion) {
 		t.Errorf("newer command: %v", err)
 	}
-	if _, err := DecodeState([]byte(`{"version":3,"state":[]}`)); !errors.Is(err, ErrVersion) {
+	if _, err := DecodeState([]byte(`{"version":4,"state":[]}`)); !errors.Is(err, ErrVersion) {
 		t.Errorf("newer snapshot: %v", err)
 	}
 	for _, text := range []string{``, `{`, `{"v":1,"sing":{}}`, `{"v":2,"sing":{}}`, `[]`} {

@@ -13,7 +13,7 @@ import (
 
 // StateVersion is the newest format of State in snapshots that this program
 // reads. Format 2 brought the nodes' roles and what they read.
-const StateVersion = 2
+const StateVersion = 3
 
 // State is the replicated state of a cluster: a plain value, the same on
 // every node that has applied the same log. A State that has been published
@@ -85,7 +85,7 @@ type Service struct {
 
 // Spec is the hash of the service.
 func (s Service) Spec() hashmode.Spec {
-	return hashmode.Spec{Mode: s.Hash, Buckets: len(s.Map), Seed: s.Seed}
+	return hashmode.Spec{Mode: s.Hash, Buckets: len(s.Map), Seed: s.Seed, Prefix: s.Prefix}
 }
 
 // Slot says who answers for one bucket.

@@ -75,6 +75,7 @@ type rawService struct {
 	Address    string
 	Interface  string
 	Hash       string
+	Prefix     string
 	Ports      []string
 	Buckets    string
 	MAC        string

@@ -69,6 +69,7 @@ func serviceKeys() []configKey {
 		{name: "address", kind: text},
 		{name: "interface", kind: text},
 		{name: "hash", kind: text, fallback: string(hashmode.SourceIP)},
+		{name: "prefix", kind: number},
 		{name: "ports", kind: list},
 		{name: "buckets", kind: number, fallback: "1024"},
 		{name: "mac", kind: text},

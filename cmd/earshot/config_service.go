@@ -46,6 +46,7 @@ func (l *loader) convertService(name string, raw rawService) raftstore.Definitio
 		OnFail:     l.oneOf(key("on_fail"), raw.OnFail, "drain"),
 		QuorumLoss: l.oneOf(key("quorum_loss"), raw.QuorumLoss, "fence"),
 	}
+	d.Prefix = l.prefix(key("prefix"), raw.Prefix, d.Address.Addr(), d.Hash)
 	d.MAC = l.mac(key("mac"), raw.MAC, d.Address, d.MACMode)
 	if d.Drain < 0 {
 		l.refuse(key("drain"), "%v is below zero", d.Drain)
@@ -129,6 +130,24 @@ func (l *loader) hash(key, s string) hashmode.Mode {
 		l.refuse(key, "%v", err)
 	}
 	return mode
+}
+
+// prefix reads the length of the clients' networks, which one hash mode has.
+func (l *loader) prefix(key, s string, address netip.Addr, mode hashmode.Mode) int {
+	switch {
+	case mode != hashmode.SourceNet && l.given(key):
+		l.advise("take hash: sourcenet, or leave the key out", key, "is for hash: %s alone", hashmode.SourceNet)
+		return 0
+	case mode != hashmode.SourceNet || !address.IsValid():
+		return 0
+	case !l.given(key):
+		return hashmode.DefaultPrefix(address.Is6())
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 || n > address.BitLen() {
+		l.refuse(key, "%s is out of range (1 to %d)", s, address.BitLen())
+	}
+	return n
 }
 
 func (l *loader) buckets(key, s string) int {

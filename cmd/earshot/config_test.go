@@ -168,6 +168,9 @@ services:
     on_fail: drain
     quorum_loss: fence
   a.b: {address: 10.0.0.8/31, interface: eth1}
+  net: {address: 10.0.0.7/24, interface: eth1, hash: sourcenet}
+  net6: {address: "2001:db8::7/64", interface: eth1, hash: sourcenet}
+  net7: {address: "2001:db8::8/64", interface: eth1, hash: sourcenet, prefix: 128}
 `)
 	got, err := loadConfig(file)
 	if err != nil {
@@ -180,6 +183,18 @@ services:
 			{
 				Name: "a.b", Address: mustPrefix("10.0.0.8/31"), Interface: "eth1", Hash: hashmode.SourceIP, Buckets: 1024,
 				MAC: "01:00:5e:40:00:08", MACMode: "multicast", Drain: 10 * time.Minute, OnFail: "drain", QuorumLoss: "fence",
+			},
+			{
+				Name: "net", Address: mustPrefix("10.0.0.7/24"), Interface: "eth1", Hash: hashmode.SourceNet, Prefix: 24, Buckets: 1024,
+				MAC: "01:00:5e:40:00:07", MACMode: "multicast", Drain: 10 * time.Minute, OnFail: "drain", QuorumLoss: "fence",
+			},
+			{
+				Name: "net6", Address: mustPrefix("2001:db8::7/64"), Interface: "eth1", Hash: hashmode.SourceNet, Prefix: 56, Buckets: 1024,
+				MAC: "33:33:80:00:00:07", MACMode: "multicast", Drain: 10 * time.Minute, OnFail: "drain", QuorumLoss: "fence",
+			},
+			{
+				Name: "net7", Address: mustPrefix("2001:db8::8/64"), Interface: "eth1", Hash: hashmode.SourceNet, Prefix: 128, Buckets: 1024,
+				MAC: "33:33:80:00:00:08", MACMode: "multicast", Drain: 10 * time.Minute, OnFail: "drain", QuorumLoss: "fence",
 			},
 			{
 				Name: "z-9", Address: mustPrefix("10.0.0.9/32"), Interface: "bond0.17", Hash: hashmode.SourceIPSourcePortDestPort,

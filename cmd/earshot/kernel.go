@@ -41,7 +41,7 @@ func kernelServices(definitions []raftstore.Definition) []nft.Service {
 			Address:   d.Address.Addr(),
 			Interface: d.Interface,
 			MAC:       d.HardwareAddr(),
-			Hash:      hashmode.Spec{Mode: d.Hash, Buckets: d.Buckets, Seed: 1},
+			Hash:      hashmode.Spec{Mode: d.Hash, Buckets: d.Buckets, Seed: 1, Prefix: d.Prefix},
 			Ports:     kernelPorts(d.Ports),
 		})
 	}

@@ -44,7 +44,11 @@ func (r *statusText) service(s coordinator.ServiceStatus) {
 		ports = strings.ReplaceAll(some(s.Ports, 4), ", ", " ")
 	}
 	r.line("")
-	r.line("%s  %s  %s  by %s  %s", r.paint(bold, s.Name), s.Address, ports, s.Hash, plural(s.Buckets, "bucket"))
+	hash := s.Hash
+	if s.Prefix > 0 {
+		hash += fmt.Sprintf(" /%d", s.Prefix)
+	}
+	r.line("%s  %s  %s  by %s  %s", r.paint(bold, s.Name), s.Address, ports, hash, plural(s.Buckets, "bucket"))
 	var rest []share
 	for _, sh := range shares {
 		if r.crowded() && len(sh.Drain) == 0 && r.unremarkable(sh.Name) {

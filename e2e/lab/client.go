@@ -37,6 +37,17 @@ func (c *Client) SourceList(n int) []netip.Addr {
 	return list
 }
 
+// SourcesApart returns n of the client's source addresses, spread over its
+// whole network.
+func (c *Client) SourcesApart(n int) []netip.Addr {
+	step := (1<<(32-c.Sources.Bits()) - 2) / n
+	list := make([]netip.Addr, n)
+	for i := range list {
+		list[i] = c.Source(i * step)
+	}
+	return list
+}
+
 // newClient builds the number-th client, counted from zero.
 func newClient(segment *Segment, number int) (*Client, error) {
 	c := &Client{Sources: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(9 + number), 0, 0}), 16)}

@@ -26,6 +26,7 @@ type Service struct {
 	Address    string            `yaml:"address,omitempty"`
 	Interface  string            `yaml:"interface,omitempty"`
 	Hash       string            `yaml:"hash,omitempty"`
+	Prefix     int               `yaml:"prefix,omitempty"`
 	Ports      []string          `yaml:"ports,omitempty,flow"`
 	Buckets    int               `yaml:"buckets,omitempty"`
 	MAC        string            `yaml:"mac,omitempty"`
