@@ -167,35 +167,67 @@ func (p *Plane) delAddr(a netlink.Addr, ifname string) error {
 	return nil
 }
 
+// settleAll settles the addresses. What was settled before and had to be done
+// again is a repair, and is told. An interface that is not there is no error:
+// dropMissing has said so.
+func (p *Plane) settleAll(all []address) error {
+	was := p.settled
+	p.settled = map[netip.Addr]place{}
+	var failed []error
+	for _, a := range all {
+		done, err := p.settle(a)
+		where, before := was[a.Addr]
+		if before && where.String() == (place{a.Interface, a.MAC}).String() && len(done) > 0 {
+			p.log.Warn("changed by others: repaired", "address", a.Addr.String(), "interface", a.Interface, "what", strings.Join(done, ", "))
+		}
+		switch {
+		case err == nil:
+			p.settled[a.Addr] = place{a.Interface, a.MAC}
+		case before:
+			p.settled[a.Addr] = where // to be told of when it is back
+		}
+		if err != nil && !errors.Is(err, ErrNoInterface) {
+			failed = append(failed, err)
+		}
+	}
+	return errors.Join(failed...)
+}
+
 // settle gives the interface the shared address, its MAC and the settings
-// that they need. The rules stand already.
-func (p *Plane) settle(a address) error {
+// that they need, and says what was not there. The rules stand already.
+func (p *Plane) settle(a address) (done []string, err error) {
 	link, err := p.links.LinkByName(a.Interface)
 	if err != nil {
-		return fmt.Errorf("interface %s: %w", a.Interface, ErrNoInterface)
+		return nil, fmt.Errorf("interface %s: %w", a.Interface, ErrNoInterface)
 	}
 	if _, err := p.removeAddress(a.Addr, a.Interface); err != nil {
-		return err
+		return nil, err
 	}
-	p.raiseARPAnnounce(a.Interface)
+	if a.Addr.Is4() && p.raiseARPAnnounce(a.Interface) {
+		done = append(done, "arp_announce")
+	}
 	at := place{a.Interface, a.MAC}
-	if err := p.addMAC(at); err != nil {
-		return err
+	added, err := p.addMAC(at)
+	if err != nil {
+		return done, err
+	}
+	if added {
+		done = append(done, "MAC "+a.MAC.String())
 	}
 	p.join(at, link.Attrs().Index)
 	present, _, err := p.listAddresses()
 	if err != nil {
-		return err
+		return done, err
 	}
 	for _, have := range present {
 		if addrOf(have) == a.Addr && have.LinkIndex == link.Attrs().Index {
-			return nil
+			return done, nil
 		}
 	}
 	if err := p.addAddress(link, a.Addr); err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("add address %s to %s: %w", a.Addr, a.Interface, err)
+		return done, fmt.Errorf("add address %s to %s: %w", a.Addr, a.Interface, err)
 	}
-	return nil
+	return append(done, "address"), nil
 }
 
 func (p *Plane) addAddress(link netlink.Link, addr netip.Addr) error {

@@ -104,15 +104,3 @@ func TestIPv6AddressOfOthersIsRefused(t *testing.T) {
 		t.Errorf("Flush left %s of %s", w.traces(), before)
 	}
 }
-
-// ARP requests are to carry the node's own address.
-func TestARPAnnounceIsRaised(t *testing.T) {
-	w := newWorld(t)
-	must(t, w.plane().Apply(Ruleset{Index: 1, Services: []Service{ownAll()}}))
-	w.node.Do(func() {
-		got, err := readInt("/proc/sys/net/ipv4/conf/eth1/arp_announce")
-		if got != 2 || err != nil {
-			t.Errorf("arp_announce is %d, %v", got, err)
-		}
-	})
-}

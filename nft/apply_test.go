@@ -243,7 +243,7 @@ func TestRemoval(t *testing.T) {
 	w.node.Do(func() {
 		removed, err := Flush(p.log)
 		must(t, err)
-		want := "[address 192.168.56.20 on eth1 MAC 01:00:5e:28:38:14 on eth1 table netdev earshot table inet earshot table arp earshot]"
+		want := "[address 192.168.56.20 on eth1 MAC 01:00:5e:28:38:14 on eth1 arp_announce 2 of eth1, which is 0 again table netdev earshot table inet earshot table arp earshot]"
 		if got := fmt.Sprint(removed); got != want {
 			t.Errorf("removed %s, want %s", got, want)
 		}

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 
 	"github.com/google/nftables"
 )
@@ -13,7 +15,7 @@ import (
 // says in words what it removed. It needs no config: what there is, our
 // tables and the labels of addresses tell. Addresses go first and rules last,
 // so that at no time the address answers without rules. The setting
-// arp_announce, which Apply raised, stays.
+// arp_announce, which Apply raised, gets its former value again.
 func Flush(log *slog.Logger) ([]string, error) {
 	p, err := Open(log)
 	if err != nil {
@@ -40,6 +42,15 @@ func (p *Plane) flush() ([]string, error) {
 	removed, err := p.flushAddresses(k)
 	if err != nil || len(present) == 0 {
 		return removed, err
+	}
+	for _, ifname := range slices.Sorted(maps.Keys(k.former)) {
+		was, err := p.restore(ifname, k.former[ifname])
+		if err != nil {
+			return removed, err
+		}
+		if was {
+			removed = append(removed, fmt.Sprintf("arp_announce 2 of %s, which is %d again", ifname, k.former[ifname]))
+		}
 	}
 	err = p.wire.transact(func(c *nftables.Conn) error {
 		for _, f := range present {

@@ -64,7 +64,7 @@ func examples() map[string]Ruleset {
 	byNet.Hash.Mode, byNet.Hash.Prefix = hashmode.SourceNet, 24
 	byNet6.Hash.Mode, byNet6.Hash.Prefix = hashmode.SourceNet, 56
 	return map[string]Ruleset{
-		"network": {Index: 11, Services: []Service{byNet, byNet6}},
+		"network":  {Index: 11, Services: []Service{byNet, byNet6}},
 		"empty":    {Index: 1},
 		"one":      {Index: 5, Services: []Service{web(buckets(0, 7), buckets(8, 9), buckets(10, 11))}},
 		"everyone": {Index: 6, Services: []Service{other()}},

@@ -29,6 +29,7 @@ func tableOf(f nftables.TableFamily) *nftables.Table {
 type kernel struct {
 	tables   map[nftables.TableFamily]kernelTable
 	contents contents
+	former   settings
 }
 
 type kernelTable struct {
@@ -48,6 +49,7 @@ func readKernel(c *nftables.Conn) (kernel, error) {
 	k := kernel{
 		tables:   map[nftables.TableFamily]kernelTable{},
 		contents: contents{shared: map[netip.Addr]place{}, buckets: map[setID]hashmode.Set{}},
+		former:   settings{},
 	}
 	tables, err := listOurs(c)
 	if err != nil {
@@ -133,6 +135,12 @@ func (k *kernel) readSet(c *nftables.Conn, kt kernelTable, t *nftables.Table, s 
 			where, err := parsePlace(e.Comment)
 			if okAddr && err == nil {
 				k.contents.shared[addr] = where
+			}
+		}
+	case s.Name == setFormer:
+		for _, e := range elements {
+			if ifname, was, ok := parseSetting(e); ok {
+				k.former[ifname] = was
 			}
 		}
 	case isFixed(s.Name):

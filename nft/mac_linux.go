@@ -1,10 +1,12 @@
 package nft
 
 import (
+	"bytes"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -25,24 +27,63 @@ type ifreq struct {
 	_      [8]byte
 }
 
-// addMAC has the interface take frames to the cluster MAC.
-func (p *Plane) addMAC(at place) error {
+// addMAC has the interface take frames to the cluster MAC, and reports
+// whether it did not before.
+func (p *Plane) addMAC(at place) (bool, error) {
 	if !stealth(at.MAC) {
-		if err := p.multicast(unix.SIOCADDMULTI, at); err != nil {
-			return fmt.Errorf("join %s on %s: %w", at.MAC, at.Interface, err)
+		if there, err := p.multicasts(); err == nil && there[at.String()] {
+			return false, nil
 		}
-		return nil
+		if err := p.multicast(unix.SIOCADDMULTI, at); err != nil {
+			return false, fmt.Errorf("join %s on %s: %w", at.MAC, at.Interface, err)
+		}
+		return true, nil
 	}
 	err := p.unicast(at, p.links.NeighAdd)
 	switch {
 	case errors.Is(err, unix.EEXIST):
-		return nil
+		return false, nil
 	case errors.Is(err, unix.EOPNOTSUPP):
-		return &UnsupportedError{Feature: "a stealth MAC on " + at.Interface, Needs: "an interface that takes several MACs, or a multicast MAC", Err: err}
+		return false, &UnsupportedError{Feature: "a stealth MAC on " + at.Interface, Needs: "an interface that takes several MACs, or a multicast MAC", Err: err}
 	case err != nil:
-		return fmt.Errorf("take %s on %s: %w", at.MAC, at.Interface, err)
+		return false, fmt.Errorf("take %s on %s: %w", at.MAC, at.Interface, err)
 	}
-	return nil
+	return true, nil
+}
+
+// hasStealth reports whether the interface takes frames to the stealth MAC.
+func (p *Plane) hasStealth(at place) (bool, error) {
+	link, err := p.links.LinkByName(at.Interface)
+	if err != nil {
+		return false, fmt.Errorf("%w: %w", unix.ENODEV, err)
+	}
+	entries, err := p.links.NeighList(link.Attrs().Index, unix.AF_BRIDGE)
+	return slices.ContainsFunc(entries, func(e netlink.Neigh) bool {
+		return e.Flags&netlink.NTF_SELF != 0 && bytes.Equal(e.HardwareAddr, at.MAC)
+	}), err
+}
+
+// multicasts lists the places that have their multicast MAC by the kernel's
+// "global" use of it, as addMAC has it.
+func (p *Plane) multicasts() (map[string]bool, error) {
+	var text []byte
+	err := p.ns.do(func() error {
+		var err error
+		text, err = os.ReadFile("/proc/thread-self/net/dev_mcast")
+		return err
+	})
+	there := map[string]bool{}
+	for line := range strings.Lines(string(text)) {
+		// index, interface, users, global users, MAC
+		f := strings.Fields(line)
+		if len(f) != 5 || f[3] == "0" {
+			continue
+		}
+		if mac, err := hex.DecodeString(f[4]); err == nil {
+			there[place{f[1], mac}.String()] = true
+		}
+	}
+	return there, err
 }
 
 // removeMAC undoes addMAC and reports whether there was anything to undo.
@@ -90,33 +131,3 @@ func (p *Plane) multicast(request uintptr, at place) error {
 		return nil
 	})
 }
-
-// raiseARPAnnounce has ARP requests carry the node's own address: strict
-// routers ignore one whose sender is the shared address. It only raises the
-// setting; where /proc is read-only it warns.
-func (p *Plane) raiseARPAnnounce(ifname string) {
-	path := "/proc/sys/net/ipv4/conf/" + ifname + "/arp_announce"
-	err := p.ns.do(func() error {
-		now, err := readInt(path)
-		if err != nil || now >= arpAnnounceBest {
-			return err
-		}
-		return writeInt(path, arpAnnounceBest)
-	})
-	if err != nil {
-		p.log.Warn("arp_announce not raised to 2", "interface", ifname, "error", err)
-	}
-}
-
-// arpAnnounceBest: always use the best local address for the target.
-const arpAnnounceBest = 2
-
-func readInt(path string) (int, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return 0, err
-	}
-	return strconv.Atoi(strings.TrimSpace(string(text)))
-}
-
-func writeInt(path string, v int) error { return os.WriteFile(path, []byte(strconv.Itoa(v)), 0) }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -33,6 +34,8 @@ type Plane struct {
 	watch watched
 	// members are the groups that this process is in, by place.
 	members map[string]member
+	former  settings // as far as this process knows
+	settled map[netip.Addr]place
 
 	leaseMu sync.Mutex // guards what follows
 	lease   leaser
@@ -54,6 +57,7 @@ func Open(log *slog.Logger) (*Plane, error) {
 	ports := &portIDs{ids: map[uint32]bool{}}
 	p := &Plane{
 		log: log, ns: ns, ports: ports, links: links, stale: true, members: map[string]member{},
+		former: settings{}, settled: map[netip.Addr]place{},
 		wire:  wire{ns: ns, ports: ports},
 		lease: leaser{wire: wire{ns: ns, ports: ports}, now: time.Now},
 	}
@@ -192,23 +196,44 @@ func (p *Plane) rebuild(rs Ruleset, k kernel, shape string) error {
 	if err := p.removeAddresses(k.contents.shared, plan.contents.shared); err != nil {
 		return err
 	}
-	write := func(c *nftables.Conn) error { return build(c, k, plan) }
-	if k.has(plan) {
-		write = func(c *nftables.Conn) error { return fill(c, k.contents, plan.contents) }
-	} else if len(k.tables) > 0 {
-		p.log.Info("rules rewritten", "map", rs.Index)
+	former := p.formerSettings(k.former, plan.addresses)
+	if err := p.restoreOthers(k.former, former); err != nil {
+		return err
 	}
-	if err := p.wire.transact(write); err != nil {
+	stands := k.has(plan)
+	if !stands {
+		p.tellRewritten(k, shape)
+	}
+	err = p.wire.transact(func(c *nftables.Conn) error {
+		write := build
+		if stands {
+			write = refill
+		}
+		if err := write(c, k, plan); err != nil {
+			return err
+		}
+		return fillFormer(c, k.former, former)
+	})
+	if err != nil {
 		return fmt.Errorf("write rules: %w", err)
 	}
-	p.have, p.held, p.shape = plan.contents, rs.Index, shape
-	for _, a := range plan.addresses {
-		if err := p.settle(a); err != nil && !errors.Is(err, ErrNoInterface) {
-			refused = append(refused, err)
-		}
+	p.have, p.held, p.shape, p.former = plan.contents, rs.Index, shape, former
+	if err := p.settleAll(plan.addresses); err != nil {
+		refused = append(refused, err)
 	}
 	p.watch = watchedOf(plan.addresses)
 	// With something refused, the next Apply looks again.
 	p.stale = len(refused) > 0
 	return errors.Join(refused...)
+}
+
+// tellRewritten logs that the rules differ from the plan: by a new version or
+// other services, or because others changed what this process had written.
+func (p *Plane) tellRewritten(k kernel, shape string) {
+	switch {
+	case p.shape == shape:
+		p.log.Warn("rules changed by others: repaired", "tables_left", len(k.tables))
+	case len(k.tables) > 0:
+		p.log.Info("rules rewritten")
+	}
 }

@@ -145,6 +145,7 @@ const (
 	setHeld       = "held"
 	setShared     = "shared"
 	setShared6    = "shared6"
+	setFormer     = "former"
 	chainLease    = "lease"
 )
 

@@ -17,7 +17,7 @@ const (
 // interface they came by, and keeps silent outwards.
 func inetTable(all []address) table {
 	t := table{family: inet, sets: append(leaseSets(), fixedSets()...)}
-	t.sets = append(t.sets, heldSet(), sharedSet(false), sharedSet(true))
+	t.sets = append(t.sets, heldSet(), sharedSet(false), sharedSet(true), formerSet())
 	t.chains = []chain{leaseChain(), inheritChain(), drainChain(), errorChain()}
 	pre := []rule{when(fromLoopback(), accept())}
 	out := []rule{when(toLoopback(), accept())}
@@ -148,6 +148,11 @@ func heldSet() set {
 		panic(err) // two marks are a valid concatenation
 	}
 	return set{name: setHeld, key: key, comment: "the map's index, high . low"}
+}
+
+// formerSet names interfaces and, in comments, settings before ours.
+func formerSet() set {
+	return set{name: setFormer, key: nftables.TypeIFName, comment: "what flush sets back"}
 }
 
 // sharedSet names the shared addresses and, in comments, where they live.

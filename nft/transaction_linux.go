@@ -34,6 +34,8 @@ func build(c *nftables.Conn, k kernel, p plan) error {
 			switch s.name {
 			case setHeld:
 				k.contents.hasHeld = false
+			case setFormer:
+				maps.DeleteFunc(k.former, func(string, int) bool { return true })
 			case setShared, setShared6:
 				maps.DeleteFunc(k.contents.shared, func(a netip.Addr, _ place) bool { return setSharedOf(a.Is6()) == s.name })
 			}
@@ -51,6 +53,9 @@ func build(c *nftables.Conn, k kernel, p plan) error {
 	}
 	return fill(c, k.contents, p.contents)
 }
+
+// refill does the same where the structure stands.
+func refill(c *nftables.Conn, k kernel, p plan) error { return fill(c, k.contents, p.contents) }
 
 // clear writes the removal of all rules and of what the plan does not have.
 func clear(c *nftables.Conn, kt kernelTable, t table) {

@@ -18,10 +18,11 @@ import (
 type watched struct {
 	interfaces map[string]bool
 	addresses  map[netip.Addr]bool
+	all        []address
 }
 
 func watchedOf(all []address) watched {
-	w := watched{map[string]bool{}, map[netip.Addr]bool{}}
+	w := watched{map[string]bool{}, map[netip.Addr]bool{}, all}
 	for _, a := range all {
 		w.interfaces[a.Interface], w.addresses[a.Addr] = true, true
 	}
@@ -29,10 +30,11 @@ func watchedOf(all []address) watched {
 }
 
 // Watch calls changed when others change what Apply made: our tables, the
-// links of the services' interfaces (up, down, carrier, re-created), a shared
-// address. Before it does, it forgets what we believe the kernel holds, as
+// links of the services' interfaces (up, down, carrier, MAC, re-created), a
+// shared address, its MAC and settings, for which it looks by itself. Before it does, it forgets what we believe the kernel holds, as
 // Resync does. It calls once as soon as it listens, for what happened before.
-// Calls do not overlap. A change may be told more than once. It returns when ctx is done, or with the error that keeps it from watching.
+// Calls do not overlap. A change may be told more than once. It returns when
+// ctx is done, or with the error that keeps it from watching.
 func (p *Plane) Watch(ctx context.Context, changed func()) error {
 	var rules, links *netlink.Conn
 	err := p.ns.do(func() error {
@@ -65,6 +67,9 @@ func (p *Plane) Watch(ctx context.Context, changed func()) error {
 	})
 	defer readers.Wait()
 	defer cancel(nil)
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	var missing string
 	for {
 		select {
 		case <-ctx.Done():
@@ -77,6 +82,12 @@ func (p *Plane) Watch(ctx context.Context, changed func()) error {
 				err = errors.Join(cause, err)
 			}
 			return err
+		case <-look.C:
+			// What cannot be mended is told once, not at every look.
+			was := missing
+			if missing = p.missing(); missing != "" && missing != was {
+				tell()
+			}
 		case <-told:
 			p.Resync()
 			changed()
@@ -144,6 +155,7 @@ func (p *Plane) foreignRules(m netlink.Message) bool {
 type linkState struct {
 	index int
 	heard bool
+	mac   string
 }
 
 // linkStates reads the links' present states.
@@ -156,7 +168,7 @@ func (p *Plane) linkStates() map[string]linkState {
 		return states // every link's first message then counts as a change
 	}
 	for _, l := range links {
-		states[l.Attrs().Name] = linkState{l.Attrs().Index, heardFlags(l.Attrs().RawFlags)}
+		states[l.Attrs().Name] = linkState{l.Attrs().Index, heardFlags(l.Attrs().RawFlags), string(l.Attrs().HardwareAddr)}
 	}
 	return states
 }
@@ -198,27 +210,32 @@ func (p *Plane) foreignLinkState(m netlink.Message, seen map[string]linkState) b
 	if err != nil {
 		return false
 	}
+	name := ""
 	for ad.Next() {
-		if ad.Type() != unix.IFLA_IFNAME {
-			continue
+		switch ad.Type() {
+		case unix.IFLA_IFNAME:
+			name = ad.String()
+		case unix.IFLA_ADDRESS:
+			state.mac = string(ad.Bytes())
 		}
-		name := ad.String()
-		// The old name of a renamed link goes.
-		renamed := false
-		maps.DeleteFunc(seen, func(other string, s linkState) bool {
-			gone := other != name && s.index == state.index
-			renamed = renamed || gone && p.watching().interfaces[other]
-			return gone
-		})
-		was, known := seen[name]
-		if m.Header.Type == unix.RTM_DELLINK {
-			delete(seen, name)
-		} else {
-			seen[name] = state
-		}
-		return renamed || p.watching().interfaces[name] && (!known || was != state)
 	}
-	return false
+	if name == "" {
+		return false
+	}
+	// The old name of a renamed link goes.
+	renamed := false
+	maps.DeleteFunc(seen, func(other string, s linkState) bool {
+		gone := other != name && s.index == state.index
+		renamed = renamed || gone && p.watching().interfaces[other]
+		return gone
+	})
+	was, known := seen[name]
+	if m.Header.Type == unix.RTM_DELLINK {
+		delete(seen, name)
+	} else {
+		seen[name] = state
+	}
+	return renamed || p.watching().interfaces[name] && (!known || was != state)
 }
 
 func (p *Plane) watching() watched {

@@ -16,8 +16,8 @@ func (a *app) flushCommand() *cobra.Command {
 		Use:   "flush",
 		Short: "Remove every trace of Earshot from this machine's kernel",
 		Long: `Remove every trace of Earshot from this machine's kernel: rules, shared addresses,
-MAC memberships. What others put there is left alone, and so are the files in the
-data directory. An agent that runs would put everything back: stop it first.`,
+MAC memberships; arp_announce gets its former value again. What others put there is
+left alone, and so are the files in the data directory. An agent that runs would put everything back: stop it first.`,
 		Args: cobra.NoArgs,
 	}
 	return a.clientCommand(cmd, func(cmd *cobra.Command, c *coordinator.Client, _ []string) error {
