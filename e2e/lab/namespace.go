@@ -214,3 +214,7 @@ func (n *Namespace) Sysctl(path, value string) error {
 		return os.WriteFile("/proc/sys/"+path, []byte(value), 0)
 	})
 }
+
+// Fd is the network namespace as a file descriptor, to put links into it. It
+// is valid until Close.
+func (n *Namespace) Fd() int { return int(n.netns.Fd()) }
