@@ -67,14 +67,6 @@ func ipName(v6 bool) string {
 	return "ip"
 }
 
-// notIP: frames of other protocols.
-func notIP(v6 bool) clause {
-	return clause{"meta protocol != " + ipName(v6), []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: reg},
-		unequal(etherType(v6)...),
-	}}
-}
-
 // isIP opens every rule that looks into the IP header, though the chain has
 // asked before: without it nft lists the rule as raw bytes, as in
 // "@nh,96,32". With it, it lists "ip saddr" and leaves this clause out.
@@ -127,6 +119,19 @@ func fragment(v6 bool) clause {
 	}
 	return clause{"ip frag-off & 0x3fff != 0", []expr.Any{
 		load(expr.PayloadBaseNetworkHeader, 6, 2), masked(0x3f, 0xff), unequal(0, 0),
+	}}
+}
+
+// whole: no fragment, the opposite of fragment.
+func whole(v6 bool) clause {
+	if v6 {
+		return clause{"exthdr frag missing", []expr.Any{
+			&expr.Exthdr{DestRegister: reg, Type: unix.IPPROTO_FRAGMENT, Len: 1, Flags: unix.NFT_EXTHDR_F_PRESENT, Op: expr.ExthdrOpIpv6},
+			equal(0),
+		}}
+	}
+	return clause{"ip frag-off & 0x3fff == 0", []expr.Any{
+		load(expr.PayloadBaseNetworkHeader, 6, 2), masked(0x3f, 0xff), equal(0, 0),
 	}}
 }
 

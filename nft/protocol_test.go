@@ -124,3 +124,30 @@ func TestBothFamilies(t *testing.T) {
 		t.Error("passed without a lease")
 	}
 }
+
+// The first fragment has ports, but goes the way of the others: were it dropped
+// as foreign at ingress, they would wait for it and fill the reassembly's memory.
+// So it is with few ports, where foreign frames are dropped in the interface's
+// own chain, and with many.
+func TestForeignFragmentsStayTogether(t *testing.T) {
+	for _, ports := range []uint16{1, 9} {
+		eachIP(t, func(t *testing.T, v6 bool) {
+			w := newWorld(t)
+			s := webOf(v6, buckets(0, 7), hashmode.Set{}, hashmode.Set{})
+			s.Ports = nil
+			for n := range ports {
+				s.Ports = append(s.Ports, Port{UDP, 80 + n})
+			}
+			leased(t, w.plane(), 1, s)
+			o := w.observer()
+			p := udp(clientOfIP(v6, s.Hash, 9, 0), 80)
+			if o.passed(p) != 0 || w.droppedIn("foreign bucket", netdev) != 1 {
+				t.Error("a foreign packet was not dropped at ingress")
+			}
+			p.Fragments, p.ID = 24, 78
+			if o.passed(p) != 0 || w.droppedIn("foreign bucket", netdev) != 1 || w.droppedIn("foreign bucket", inet) != 1 {
+				t.Error("foreign fragments were not dropped when whole again")
+			}
+		})
+	}
+}

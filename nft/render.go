@@ -169,6 +169,8 @@ func chainAddress(a netip.Addr) string { return "to_" + addressName(a) }
 
 func chainFrom(a netip.Addr) string { return "from_" + addressName(a) }
 
+func chainHeard(a netip.Addr) string { return "heard_" + addressName(a) }
+
 func chainHost(a netip.Addr) string { return "host_" + addressName(a) }
 
 func addressName(a netip.Addr) string { return strings.ReplaceAll(a.String(), ":", "_") }

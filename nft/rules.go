@@ -28,17 +28,24 @@ func (h hashed) out() clause { return bucketHash(h.spec, outbound(), h.v6) }
 func byPort(a address, to func(service string) string) []rule {
 	var rules []rule
 	for _, s := range a.Services {
-		for _, p := range s.Ports {
-			rules = append(rules, when(destPort(p), goTo(to(s.Name))))
-		}
-		if len(s.Ports) == 0 {
-			rules = append(rules,
-				when(isProtocol(TCP), goTo(to(s.Name))),
-				when(isProtocol(UDP), goTo(to(s.Name))),
-				when(hasPorts(), goTo(to(s.Name))))
+		for _, named := range portClauses(s) {
+			rules = append(rules, when(named, goTo(to(s.Name))))
 		}
 	}
 	return rules
+}
+
+// portClauses match what a service names, each a part of it: without ports,
+// all protocols that have them.
+func portClauses(s Service) []clause {
+	if len(s.Ports) == 0 {
+		return []clause{isProtocol(TCP), isProtocol(UDP), hasPorts()}
+	}
+	var clauses []clause
+	for _, p := range s.Ports {
+		clauses = append(clauses, destPort(p))
+	}
+	return clauses
 }
 
 // interfaces of the addresses, each once, in order.

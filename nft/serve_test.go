@@ -281,11 +281,13 @@ func TestDrainedSYNACKStaysIn(t *testing.T) {
 }
 
 // dropped counts what the rules with a comment have dropped.
-func (w *world) dropped(comment string) (packets uint64) {
+func (w *world) dropped(comment string) uint64 { return w.droppedIn(comment, families()...) }
+
+func (w *world) droppedIn(comment string, in ...nftables.TableFamily) (packets uint64) {
 	w.node.Do(func() {
 		c, err := nftables.New()
 		must(w.t, err)
-		for _, f := range families() {
+		for _, f := range in {
 			chains, err := c.ListChainsOfTableFamily(f)
 			must(w.t, err)
 			for _, ch := range chains {

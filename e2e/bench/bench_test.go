@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -167,5 +168,31 @@ func TestSweepNotes(t *testing.T) {
 	s.note(s.id, 64)
 	if _, due := s.due(); s.total() != 1 || len(due) != 63 {
 		t.Errorf("%d answered, %d due", s.total(), len(due))
+	}
+}
+
+// Foreign frames are held against the bare drop at the same hook, own ones
+// against no rules, round by round; a way that was left out is a gap.
+func TestFrameTable(t *testing.T) {
+	f := &frameLab{ways: []*frameWay{
+		{name: wayIngressDrop, took: [frameKinds][]float64{foreignFrames: {100, 200, 300}}},
+		{name: wayNothing, took: [frameKinds][]float64{ownFrames: {500, 500, 500}}},
+		{name: wayMangleDrop, took: [frameKinds][]float64{foreignFrames: {150, 250, 350}}},
+		{name: wayXTCluster, base: wayMangleDrop, took: [frameKinds][]float64{foreignFrames: {350, 450, 560}, ownFrames: {700, 900, 800}}},
+		{name: wayEarshot, base: wayIngressDrop, took: [frameKinds][]float64{foreignFrames: {150, 250, 370}, ownFrames: {600, 600, 600}}},
+	}}
+	rows := f.table().Rows
+	if len(rows) != 2 || rows[0].Name != wayXTCluster || rows[1].Name != wayEarshot {
+		t.Fatalf("%+v", rows)
+	}
+	if got := rows[0].Values; got[0] != 200 || got[1] != 1 || got[2] != 250 || got[3] != 300 {
+		t.Errorf("xt_cluster: %v", got)
+	}
+	if got := rows[1].Values; got[0] != 50 || got[1] != 0.25 || got[2] != 50 || got[3] != 100 {
+		t.Errorf("Earshot: %v", got)
+	}
+	f.ways = slices.DeleteFunc(f.ways, func(w *frameWay) bool { return w.name == wayXTCluster })
+	if got := f.table().Rows[0].Values[1]; !math.IsNaN(float64(got)) {
+		t.Errorf("compared with what was not measured: %v", got)
 	}
 }
