@@ -5,9 +5,14 @@ package main
 import (
 	"context"
 	"os"
+
+	"earshot/coordinator/child"
 )
 
 func main() {
+	if child.Requested(os.Args) { // the agent starts its hooks and checks through itself
+		os.Exit(child.Become(os.Args))
+	}
 	a := app{
 		stdout:   os.Stdout,
 		stderr:   os.Stderr,
