@@ -213,7 +213,7 @@ func TestRepair(t *testing.T) {
 // mustHold compares the kernel with a fresh rendering, rule by rule.
 func (w *world) mustHold(rs Ruleset) {
 	w.t.Helper()
-	want, err := render(rs)
+	want, err := render(rs, w.queue)
 	must(w.t, err)
 	w.node.Do(func() {
 		c, err := nftables.New()

@@ -12,13 +12,21 @@ import (
 // Clauses about ICMP and about the two protocols that ask for MACs: ARP and
 // IPv6's neighbour discovery.
 
+// icmpName is the name of an IP version's ICMP in nft.
+func icmpName(v6 bool) string {
+	if v6 {
+		return "icmpv6"
+	}
+	return "icmp"
+}
+
 // icmpTypeIn looks up the type of an ICMP message.
 func icmpTypeIn(v6 bool, set string) clause {
-	name, protocol := "icmp", byte(unix.IPPROTO_ICMP)
+	protocol := byte(unix.IPPROTO_ICMP)
 	if v6 {
-		name, protocol = "icmpv6", unix.IPPROTO_ICMPV6
+		protocol = unix.IPPROTO_ICMPV6
 	}
-	return clause{name + " type @" + set, []expr.Any{
+	return clause{icmpName(v6) + " type @" + set, []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg},
 		equal(protocol),
 		load(expr.PayloadBaseTransportHeader, 0, 1),

@@ -71,32 +71,52 @@ func examples() map[string]Ruleset {
 		"both":     {Index: 8, Services: []Service{web(buckets(0, 7), buckets(8, 9), buckets(10, 11)), stealthy(webOf(true, buckets(4, 7), hashmode.Set{}, hashmode.Set{}))}},
 		"stealth":  {Index: 10, Services: []Service{stealthy(other())}},
 		"six":      {Index: 9, Services: []Service{webOf(true, buckets(0, 7), buckets(8, 9), buckets(10, 11))}},
+		"hold":     {Index: 11, Hold: true, Services: []Service{holding(web(buckets(0, 7), buckets(8, 9), buckets(10, 11))), holding(webOf(true, buckets(4, 7), hashmode.Set{}, hashmode.Set{}))}},
 		"several":  {Index: 7, Services: []Service{other(), web(buckets(0, 7), buckets(8, 9), buckets(10, 11)), tls}},
 	}
 }
 
 func TestGoldenRuleset(t *testing.T) {
 	for name, rs := range examples() {
-		t.Run(name, func(t *testing.T) {
-			p, err := render(rs)
-			must(t, err)
-			path := "testdata/" + name + ".golden"
-			if *update {
-				must(t, os.MkdirAll("testdata", 0o755))
-				must(t, os.WriteFile(path, []byte(p.text()), 0o644))
-			}
-			want, err := os.ReadFile(path)
-			must(t, err)
-			if got := p.text(); got != string(want) {
-				t.Errorf("ruleset differs from %s:\n%s", path, got)
-			}
-			slices.Reverse(rs.Services)
-			again, err := render(rs)
-			must(t, err)
-			if again.text() != string(want) {
-				t.Error("the order of the services changes the ruleset")
-			}
-		})
+		t.Run(name, func(t *testing.T) { golden(t, name, rs, QueueTarget) })
+	}
+	t.Run("queue", func(t *testing.T) { golden(t, "queue", examples()["hold"], QueueExpression) })
+}
+
+// Without a queue, the wish to hold changes nothing.
+func TestNoQueueHoldsNothing(t *testing.T) {
+	rs := examples()["hold"]
+	got, err := render(rs, QueueNone)
+	must(t, err)
+	rs.Hold = false
+	for i := range rs.Services {
+		rs.Services[i].Take = hashmode.Set{}
+	}
+	want, err := render(rs, QueueTarget)
+	must(t, err)
+	if got.text() != want.text() {
+		t.Errorf("the ruleset is\n%s", got.text())
+	}
+}
+
+func golden(t *testing.T, name string, rs Ruleset, q Queue) {
+	p, err := render(rs, q)
+	must(t, err)
+	path := "testdata/" + name + ".golden"
+	if *update {
+		must(t, os.MkdirAll("testdata", 0o755))
+		must(t, os.WriteFile(path, []byte(p.text()), 0o644))
+	}
+	want, err := os.ReadFile(path)
+	must(t, err)
+	if got := p.text(); got != string(want) {
+		t.Errorf("ruleset differs from %s:\n%s", path, got)
+	}
+	slices.Reverse(rs.Services)
+	again, err := render(rs, q)
+	must(t, err)
+	if again.text() != string(want) {
+		t.Error("the order of the services changes the ruleset")
 	}
 }
 

@@ -3,6 +3,8 @@ package nft
 import (
 	"net/netip"
 
+	"golang.org/x/sys/unix"
+
 	"earshot/hashmode"
 )
 
@@ -17,6 +19,25 @@ type Flow struct {
 	Protocol Protocol       `json:"protocol"`
 	Client   netip.AddrPort `json:"client"`
 	Server   netip.AddrPort `json:"server"`
+}
+
+// A flowKind says what names the flows of a protocol beside the addresses.
+type flowKind int
+
+const (
+	portFlow flowKind = iota // two ports
+	icmpFlow                 // an identifier
+	hostFlow                 // nothing
+)
+
+func (f Flow) kind() flowKind {
+	switch {
+	case f.Protocol == unix.IPPROTO_ICMP || f.Protocol == unix.IPPROTO_ICMPV6:
+		return icmpFlow
+	case f.Client.Port() == 0 && f.Server.Port() == 0:
+		return hostFlow
+	}
+	return portFlow
 }
 
 // HeldID names a held packet. No two packets of one Plane have the same.

@@ -1,36 +1,154 @@
 package nft
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/google/nftables"
+
+	"earshot/hashmode"
 )
 
 const (
-	// QueueNumber is the number of the queue that held packets wait in. One
-	// number can be used once in a network namespace.
-	QueueNumber = 7440
 	// TheirsTime is how long a flow counts as a peer's after the verdict
 	// Theirs. It is shorter than the time after which the peer's conntrack
 	// forgets a flow, so that the peer is asked again while it still knows.
 	TheirsTime = 10 * time.Second
-	// HoldLimit is the longest that a packet waits for its verdict.
+	// HoldLimit is the longest that a packet waits for its verdict, give or
+	// take a quarter of it.
 	HoldLimit = 3 * time.Second
 )
 
 // ErrQueueTaken: another program has bound our queue.
 var ErrQueueTaken = errors.New("the queue is taken")
 
-// Queue tells by which means this kernel can hold packets.
-func (p *Plane) Queue() Queue { return QueueNone }
+// ErrHolding: Hold runs already.
+var ErrHolding = errors.New("packets are being held already")
+
+// holder knows the packets that wait, and what may be let in.
+type holder struct {
+	length uint32 // packets that the queue has room for
+	buffer int    // of its socket, in bytes
+
+	mu      sync.Mutex // guards what follows; Decide keeps it while it tells the kernel
+	queue   *queue     // nil while Hold does not run
+	session HeldID     // in the high half of the identifiers of this Hold
+	waiting map[HeldID]heldPacket
+	byAddr  map[netip.Addr]address
+	may     map[string]hashmode.Set // buckets that a Pass may let packets into
+	use     HoldUse
+
+	// until ends the lease, as far as this process knows.
+	until atomic.Pointer[time.Time]
+
+	theirsMu sync.Mutex // guards theirs
+	theirs   wire
+}
+
+type heldPacket struct {
+	flow    Flow
+	service string
+	bucket  hashmode.Bucket
+	opens   bool
+	since   time.Time
+}
 
 // Hold binds the queue, calls ready once it is bound, and gives judge what is
-// held until ctx ends, in batches as it comes. judge must return soon: while
-// it runs nothing is read. It keeps nothing of the slice. What is undecided
+// held until ctx ends, in batches as it comes. judge must return soon, for
+// nothing is read meanwhile, and keep nothing of the slice. What is undecided
 // when Hold returns is dropped by the kernel. It returns ErrQueueTaken when
 // another program has the queue.
 func (p *Plane) Hold(ctx context.Context, ready func(), judge func([]HeldPacket)) error {
-	return &UnsupportedError{Feature: "holding packets", Needs: "nf_tables queue or xtables NFQUEUE"}
+	if p.queue == QueueNone {
+		return fmt.Errorf("hold packets: %w", &UnsupportedError{Feature: "a queue for packets", Needs: queueFeature(QueueExpression).needs + ", or " + queueFeature(QueueTarget).needs})
+	}
+	q, err := p.openQueue()
+	if err != nil {
+		return fmt.Errorf("hold packets: %w", err)
+	}
+	h := &p.holds
+	if !h.begin(q) {
+		return errors.Join(fmt.Errorf("hold packets: %w", ErrHolding), q.close())
+	}
+	defer h.end(q)
+	stop := context.AfterFunc(ctx, func() { _ = q.interruptAt(time.Unix(1, 0)) })
+	defer stop()
+	var batch []HeldPacket
+	for told := false; ; {
+		batch = batch[:0]
+		err := q.interruptAt(time.Now().Add(HoldLimit / 4))
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err == nil {
+			err = q.packets(func(id uint32, payload []byte) {
+				if held, ok := h.hold(id, payload); ok {
+					batch = append(batch, held)
+				}
+			})
+		}
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			return fmt.Errorf("hold packets: %w", err)
+		}
+		if q.bound && !told {
+			told = true
+			ready()
+		}
+		if len(batch) > 0 {
+			judge(batch)
+		}
+		h.expire(time.Now().Add(-HoldLimit))
+	}
+}
+
+// begin makes q the queue of the holder, unless it has one.
+func (h *holder) begin(q *queue) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.queue != nil {
+		return false
+	}
+	h.queue, h.waiting = q, map[HeldID]heldPacket{}
+	h.session += 1 << 32
+	return true
+}
+
+// end lets go of the queue: the kernel drops what waits in it.
+func (h *holder) end(q *queue) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.use.Lost += q.lost()
+	h.use.Dropped += uint64(len(h.waiting))
+	h.queue, h.waiting = nil, nil
+	_ = q.close() // nothing is lost with it
+}
+
+// hold remembers a packet. One that cannot be read, or that is of no service
+// (any more), is dropped.
+func (h *holder) hold(id uint32, payload []byte) (HeldPacket, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	a, ok := readPacket(payload)
+	to, known := h.byAddr[a.flow.Server.Addr()]
+	if !ok || !known {
+		h.use.Dropped++
+		_ = h.queue.verdicts([]queueVerdict{{id, false}}) // if it fails, the queue is gone, and the packet with it
+		return HeldPacket{}, false
+	}
+	service, spec := to.decider(uint8(a.protocol), a.dport())
+	bucket := spec.Bucket(a.flow.Client, a.dport())
+	held := HeldPacket{ID: h.session | HeldID(id), Service: service.Name, Bucket: bucket, Flow: a.flow, Opens: a.opens}
+	h.waiting[held.ID] = heldPacket{held.Flow, held.Service, held.Bucket, held.Opens, time.Now()}
+	h.use.Held++
+	return held, true
 }
 
 // Decide gives verdicts on held packets. Each packet is decided about once:
@@ -38,23 +156,194 @@ func (p *Plane) Hold(ctx context.Context, ready func(), judge func([]HeldPacket)
 // drops the packet if by now its bucket is none that this node owns, inherits
 // or takes, or if the lease has ended. What is passed is known to conntrack
 // when Decide returns.
-func (p *Plane) Decide(decisions []Decision) error { return nil }
+func (p *Plane) Decide(decisions []Decision) error {
+	theirs, err := p.holds.decide(decisions)
+	return errors.Join(err, p.holds.remember(theirs))
+}
+
+// decide tells the kernel, and returns the flows that are a peer's.
+func (h *holder) decide(decisions []Decision) (theirs []Flow, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.queue == nil {
+		return nil, nil
+	}
+	leased := h.leased()
+	var all []queueVerdict
+	for _, d := range decisions {
+		held, ok := h.waiting[d.ID]
+		if !ok {
+			continue
+		}
+		delete(h.waiting, d.ID)
+		v := queueVerdict{id: uint32(d.ID)}
+		switch {
+		case d.Verdict == Pass && leased && h.may[held.service].Has(held.bucket):
+			h.use.Passed++
+			v.accept = true
+		case d.Verdict == Theirs:
+			h.use.Theirs++
+			if !held.opens {
+				theirs = append(theirs, held.flow)
+			}
+		default:
+			h.use.Dropped++
+		}
+		all = append(all, v)
+	}
+	if err := h.queue.verdicts(all); err != nil {
+		return theirs, fmt.Errorf("decide about held packets: %w", err)
+	}
+	return theirs, nil
+}
+
+func (h *holder) leased() bool {
+	until := h.until.Load()
+	return until != nil && time.Now().Before(*until)
+}
+
+// expire drops what has waited since before then.
+func (h *holder) expire(before time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var old []queueVerdict
+	for id, held := range h.waiting {
+		if held.since.Before(before) {
+			delete(h.waiting, id)
+			old = append(old, queueVerdict{uint32(id), false})
+		}
+	}
+	h.use.Expired += uint64(len(old))
+	_ = h.queue.verdicts(old) // a queue that is gone has dropped them
+}
+
+// narrow takes from what may be let in all that the ruleset does not have.
+// It is called before the kernel is told: once a bucket has been released, no
+// verdict that was on its way opens a flow in it.
+func (h *holder) narrow(rs Ruleset) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	next := map[string]hashmode.Set{}
+	for _, s := range rs.Services {
+		old := h.may[s.Name]
+		next[s.Name] = old.Minus(old.Minus(passable(s)))
+	}
+	h.may = next
+}
+
+// allow follows a ruleset that the kernel holds.
+func (h *holder) allow(rs Ruleset) {
+	all, err := addresses(rs.Services)
+	if err != nil {
+		return // such a ruleset was never applied
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.may, h.byAddr = map[string]hashmode.Set{}, map[netip.Addr]address{}
+	for _, s := range rs.Services {
+		h.may[s.Name] = passable(s)
+	}
+	for _, a := range all {
+		h.byAddr[a.Addr] = a
+	}
+}
+
+func passable(s Service) hashmode.Set { return s.Own.Union(s.Inherit).Union(s.Take) }
+
+// theirsPerMessage is how many elements of the largest kind, of some 100
+// bytes, go into one message of a transaction (as perMessage).
+const theirsPerMessage = 400
+
+// remember has the kernel drop what comes of the flows without holding it.
+func (h *holder) remember(flows []Flow) error {
+	if len(flows) == 0 {
+		return nil
+	}
+	bySet := map[string][]nftables.SetElement{}
+	slices.SortFunc(flows, Flow.compare)
+	for _, f := range slices.Compact(flows) {
+		name := setTheirs(f.Server.Addr().Is6(), f.kind())
+		bySet[name] = append(bySet[name], nftables.SetElement{Key: theirsKey(f), Timeout: TheirsTime})
+	}
+	err := h.changeTheirs(func(c *nftables.Conn) error {
+		for name, elements := range bySet {
+			for some := range slices.Chunk(elements, theirsPerMessage) {
+				if err := c.SetAddElements(&nftables.Set{Table: tableOf(inet), Name: name, HasTimeout: true}, some); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("remember flows of peers: %w", err)
+	}
+	return nil
+}
+
+func (f Flow) compare(g Flow) int {
+	return cmp.Or(cmp.Compare(f.Protocol, g.Protocol), f.Client.Compare(g.Client), f.Server.Compare(g.Server))
+}
+
+func (h *holder) changeTheirs(change func(*nftables.Conn) error) error {
+	h.theirsMu.Lock()
+	defer h.theirsMu.Unlock()
+	return noTable(h.theirs.transact(change))
+}
+
+// close lets go of the connection for peers' flows; Hold closes its own.
+func (h *holder) close() {
+	h.theirsMu.Lock()
+	defer h.theirsMu.Unlock()
+	h.theirs.close()
+}
 
 // AskAgain forgets which flows are a peer's: the next packet of each is held.
 // Call it when a former owner has died.
-func (p *Plane) AskAgain() error { return nil }
+func (p *Plane) AskAgain() error {
+	err := p.holds.changeTheirs(func(c *nftables.Conn) error {
+		for _, s := range holdSets() {
+			c.FlushSet(&nftables.Set{Table: tableOf(inet), Name: s.name})
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, ErrNoTable) { // then there is nothing to forget
+		return fmt.Errorf("forget flows of peers: %w", err)
+	}
+	return nil
+}
 
-// Known reports for each flow whether this node has it: whether conntrack
-// lists it in this direction and, for TCP, not in TIME_WAIT or CLOSE.
-func (p *Plane) Known(flows []Flow) ([]bool, error) { return make([]bool, len(flows)), nil }
+// Queue tells by which means this kernel can hold packets.
+func (p *Plane) Queue() Queue { return p.queue }
 
-// Barrier waits until no packet is under way that met the rules as they were
-// before the call (5 to 25 ms): what such packets opened is known to conntrack
-// afterwards, and those that the rules held are in the queue.
-func (p *Plane) Barrier() error { return nil }
+// findQueue tries nf_tables' own queue first: nft lists it in full.
+func (p *Plane) findQueue() Queue {
+	for _, q := range []Queue{QueueExpression, QueueTarget} {
+		if p.tryFeature(queueFeature(q)) == nil {
+			return q
+		}
+	}
+	return QueueNone
+}
+
+// queueFeature is one means to hold packets.
+func queueFeature(q Queue) feature {
+	needs := map[Queue]string{
+		QueueExpression: "CONFIG_NFT_QUEUE with CONFIG_NETFILTER_NETLINK_QUEUE",
+		QueueTarget:     "CONFIG_NFT_COMPAT and CONFIG_NETFILTER_XT_TARGET_NFQUEUE",
+	}
+	return feature{q.String(), needs[q], tryRules(inet, nil, chain{name: "test", rules: []rule{when(more(HoldRate), drop()), when(hold(q))}})}
+}
 
 // HoldUse tells what became of held packets.
-func (p *Plane) HoldUse() HoldUse { return HoldUse{} }
-
-// Conntrack tells how full the kernel's table of flows is.
-func (p *Plane) Conntrack() (ConntrackUse, error) { return ConntrackUse{}, nil }
+func (p *Plane) HoldUse() HoldUse {
+	h := &p.holds
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	use := h.use
+	use.Waiting = len(h.waiting)
+	if h.queue != nil {
+		use.Lost += h.queue.lost()
+	}
+	return use
+}

@@ -80,6 +80,7 @@ func (p *Plane) Lease(until time.Time) error {
 		return fmt.Errorf("install lease: %w", noTable(err))
 	}
 	l.active = l.active.other()
+	p.holds.until.Store(&until)
 	return nil
 }
 
@@ -168,6 +169,7 @@ func (l *leaser) find() error {
 func (p *Plane) Revoke() error {
 	p.leaseMu.Lock()
 	defer p.leaseMu.Unlock()
+	p.holds.until.Store(nil)
 	var ours []nftables.TableFamily
 	err := p.lease.wire.read(func(c *nftables.Conn) error {
 		var err error

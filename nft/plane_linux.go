@@ -24,6 +24,7 @@ type Plane struct {
 	ns    namespace
 	ports *portIDs
 	links *netlink.Handle
+	queue Queue // that this kernel has
 
 	mu    sync.Mutex // guards what follows
 	wire  wire
@@ -39,11 +40,21 @@ type Plane struct {
 
 	leaseMu sync.Mutex // guards what follows
 	lease   leaser
+
+	holds holder     // has a lock of its own
+	flows flowFinder // likewise
 }
+
+// An Option changes what a Plane makes of the kernel.
+type Option func(*Plane)
+
+// WithoutQueue leaves a queue that the kernel has unused, as on kernels that
+// have none.
+func WithoutQueue() Option { return func(p *Plane) { p.queue = QueueNone } }
 
 // Open returns the plane of the current network namespace. It changes nothing
 // and adopts what an earlier process left there.
-func Open(log *slog.Logger) (*Plane, error) {
+func Open(log *slog.Logger, options ...Option) (*Plane, error) {
 	handle, err := netns.Get()
 	if err != nil {
 		return nil, fmt.Errorf("open network namespace: %w", err)
@@ -60,9 +71,15 @@ func Open(log *slog.Logger) (*Plane, error) {
 		former: settings{}, settled: map[netip.Addr]place{},
 		wire:  wire{ns: ns, ports: ports},
 		lease: leaser{wire: wire{ns: ns, ports: ports}, now: time.Now},
+		holds: holder{length: queueLength, buffer: queueBuffer, theirs: wire{ns: ns, ports: ports}},
+		flows: flowFinder{ns: ns},
 	}
 	if _, err := p.wire.get(); err != nil {
 		return nil, errors.Join(err, p.Close())
+	}
+	p.queue = p.findQueue()
+	for _, change := range options {
+		change(p)
 	}
 	return p, nil
 }
@@ -79,6 +96,8 @@ func (p *Plane) Close() error {
 	p.members = map[string]member{}
 	p.wire.close()
 	p.lease.wire.close()
+	p.holds.close()
+	p.flows.close()
 	p.links.Close()
 	return p.ns.handle.Close()
 }
@@ -131,6 +150,7 @@ func (p *Plane) Apply(rs Ruleset) error {
 	if err := rs.check(); err != nil {
 		return fmt.Errorf("apply map %d: %w", rs.Index, err)
 	}
+	rs, _ = rs.with(p.queue)
 	err := p.apply(rs)
 	if err != nil && !p.stale && !errors.Is(err, ErrOlder) {
 		// Somebody changed the kernel behind us: read it, and try again.
@@ -144,7 +164,7 @@ func (p *Plane) Apply(rs Ruleset) error {
 }
 
 func (p *Plane) apply(rs Ruleset) error {
-	shape := shapeOf(rs.Services)
+	shape := shapeOf(rs)
 	quick := !p.stale && shape == p.shape
 	var k kernel
 	if !quick {
@@ -165,6 +185,7 @@ func (p *Plane) apply(rs Ruleset) error {
 	if rs.Index < p.held {
 		return fmt.Errorf("%w: map %d", ErrOlder, p.held)
 	}
+	p.holds.narrow(rs)
 	if quick {
 		return p.update(rs)
 	}
@@ -178,6 +199,7 @@ func (p *Plane) update(rs Ruleset) error {
 		return fmt.Errorf("write sets: %w", err)
 	}
 	p.have, p.held = want, rs.Index
+	p.holds.allow(rs)
 	return nil
 }
 
@@ -188,7 +210,7 @@ func (p *Plane) rebuild(rs Ruleset, k kernel, shape string) error {
 	if err != nil {
 		return err
 	}
-	plan, err := render(rs)
+	plan, err := render(rs, p.queue)
 	if err != nil {
 		return err
 	}
@@ -218,6 +240,7 @@ func (p *Plane) rebuild(rs Ruleset, k kernel, shape string) error {
 		return fmt.Errorf("write rules: %w", err)
 	}
 	p.have, p.held, p.shape, p.former = plan.contents, rs.Index, shape, former
+	p.holds.allow(rs)
 	if err := p.settleAll(plan.addresses); err != nil {
 		refused = append(refused, err)
 	}

@@ -148,11 +148,11 @@ func TestInvalidRulesets(t *testing.T) {
 		"two MACs":       second(func(s *Service) { s.MAC = net.HardwareAddr{1, 0, 0x5e, 0, 1, 1} }),
 		"two interfaces": second(func(s *Service) { s.Interface = "eth2" }),
 	} {
-		if _, err := render(Ruleset{Index: 1, Services: services}); !errors.Is(err, ErrInvalid) {
+		if _, err := render(Ruleset{Index: 1, Services: services}, QueueNone); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := render(Ruleset{Services: second(func(*Service) {})}); err != nil {
+	if _, err := render(Ruleset{Services: second(func(*Service) {})}, QueueNone); err != nil {
 		t.Errorf("a sound ruleset: %v", err)
 	}
 }

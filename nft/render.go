@@ -190,8 +190,10 @@ func identifier(s string) string {
 	return out.String()
 }
 
-// render makes the plan of a ruleset, or says why it cannot be.
-func render(rs Ruleset) (plan, error) {
+// render makes the plan of a ruleset for a kernel with such a queue, or says
+// why it cannot be.
+func render(rs Ruleset, q Queue) (plan, error) {
+	rs, q = rs.with(q)
 	if err := rs.check(); err != nil {
 		return plan{}, err
 	}
@@ -201,7 +203,7 @@ func render(rs Ruleset) (plan, error) {
 	}
 	return plan{
 		addresses: all,
-		tables:    []table{netdevTable(all), inetTable(all), arpTable(all)},
+		tables:    []table{netdevTable(all), inetTable(all, q), arpTable(all)},
 		contents:  contentsOf(rs),
 	}, nil
 }
@@ -253,7 +255,12 @@ func contentsOf(rs Ruleset) contents {
 	}
 	for _, s := range rs.Services {
 		c.shared[s.Address] = place{s.Interface, s.MAC}
-		c.buckets[setID{netdev, setHeard(s.Name)}] = s.Own.Union(s.Inherit).Union(s.Drain)
+		heard := s.Own.Union(s.Inherit).Union(s.Drain)
+		if rs.Hold {
+			heard = heard.Union(s.Take)
+			c.buckets[setID{inet, setTake(s.Name)}] = s.Take
+		}
+		c.buckets[setID{netdev, setHeard(s.Name)}] = heard
 		c.buckets[setID{inet, setOwn(s.Name)}] = s.Own
 		c.buckets[setID{inet, setInherit(s.Name)}] = s.Inherit
 		c.buckets[setID{inet, setDrain(s.Name)}] = s.Drain
@@ -262,9 +269,10 @@ func contentsOf(rs Ruleset) contents {
 }
 
 // shapeOf is equal for rulesets of equal structure.
-func shapeOf(services []Service) string {
+func shapeOf(rs Ruleset) string {
 	var out strings.Builder
-	for _, s := range services {
+	fmt.Fprintf(&out, "hold %v\n", rs.Hold)
+	for _, s := range rs.Services {
 		fmt.Fprintf(&out, "%s %s %s %s %v %v\n", s.Name, s.Address, s.Interface, s.MAC, s.Hash, s.Ports)
 	}
 	return out.String()

@@ -15,10 +15,15 @@ const (
 
 // inetTable decides about packets after conntrack and reassembly, whatever
 // interface they came by, and keeps silent outwards.
-func inetTable(all []address) table {
+func inetTable(all []address, q Queue) table {
 	t := table{family: inet, sets: append(leaseSets(), fixedSets()...)}
 	t.sets = append(t.sets, heldSet(), sharedSet(false), sharedSet(true), formerSet())
 	t.chains = []chain{leaseChain(), inheritChain(), drainChain(), errorChain()}
+	holds := q != QueueNone
+	if holds {
+		t.sets = append(t.sets, holdSets()...)
+		t.chains = append([]chain{leaseChain(), errorChain()}, holdChains(q)...)
+	}
 	pre := []rule{when(fromLoopback(), accept())}
 	out := []rule{when(toLoopback(), accept())}
 	for _, a := range all {
@@ -27,11 +32,14 @@ func inetTable(all []address) table {
 				bucketSet(setOwn(s.Name), s, "everything is answered"),
 				bucketSet(setInherit(s.Name), s, "taken over: what opens a flow and what is known"),
 				bucketSet(setDrain(s.Name), s, "given away: what is known"))
+			if holds {
+				t.sets = append(t.sets, bucketSet(setTake(s.Name), s, "to be taken over: what is known, the rest is held"))
+			}
 			t.chains = append(t.chains,
-				chain{name: chainService(s.Name), rules: verdictRules(s, hashOf(s))},
+				chain{name: chainService(s.Name), rules: verdictRules(s, hashOf(s), holds)},
 				chain{name: chainReply(s.Name), rules: replyRules(s, hashOf(s))})
 		}
-		t.chains = append(t.chains, packetChain(a), answerChain(a))
+		t.chains = append(t.chains, packetChain(a, holds), answerChain(a))
 		pre = append(pre, when(isIP(inet, a.Addr.Is6()), ipDest(a.Addr), goTo(chainAddress(a.Addr))))
 		out = append(out, when(isIP(inet, a.Addr.Is6()), ipSource(a.Addr), goTo(chainFrom(a.Addr))))
 	}
@@ -49,7 +57,7 @@ func inetTable(all []address) table {
 }
 
 // packetChain is the way of a packet to a shared address.
-func packetChain(a address) chain {
+func packetChain(a address, holds bool) chain {
 	v6 := a.Addr.Is6()
 	rules := []rule{
 		when(jump(chainLease)),
@@ -59,23 +67,27 @@ func packetChain(a address) chain {
 		rules = append(rules, when(neighbour(), accept()))
 	}
 	rules = append(rules, byPort(a, chainService)...)
-	return chain{name: chainAddress(a.Addr), rules: append(rules, verdictRules(a.Services[0], restHash(a))...)}
+	return chain{name: chainAddress(a.Addr), rules: append(rules, verdictRules(a.Services[0], restHash(a), holds)...)}
 }
 
 // verdictRules are the design's verdict table. Own accepts everything: what
 // belongs to no flow makes the kernel answer RST, and the client of a dead
 // node learns at once.
-func verdictRules(s Service, hash hashed) []rule {
-	return []rule{
+func verdictRules(s Service, hash hashed, holds bool) []rule {
+	rules := []rule{
 		when(isIP(inet, hash.v6), hash.in(), in(setOwn(s.Name)), accept()),
 		when(isIP(inet, hash.v6), hash.in(), in(setInherit(s.Name)), goTo(chainInherit)),
 		when(isIP(inet, hash.v6), hash.in(), in(setDrain(s.Name)), goTo(chainDrain)),
-		dropped("foreign bucket"),
 	}
+	if holds {
+		rules = append(rules, when(isIP(inet, hash.v6), hash.in(), in(setTake(s.Name)), goTo(chainTake)))
+	}
+	return append(rules, dropped("foreign bucket"))
 }
 
 // inheritChain: other segments belong to flows that the old owner still has.
-// A protocol without SYN is cut over at once (rule P19).
+// Without a queue to hold it in, a protocol without SYN is cut over at once
+// (rule P19).
 func inheritChain() chain {
 	return chain{name: chainInherit, rules: []rule{
 		when(ctStatusConfirmed(), accept()),
@@ -143,11 +155,7 @@ func replyRules(s Service, hash hashed) []rule {
 
 // heldSet holds one element, the index of the map that the sets are from.
 func heldSet() set {
-	key, err := nftables.ConcatSetType(nftables.TypeMark, nftables.TypeMark)
-	if err != nil {
-		panic(err) // two marks are a valid concatenation
-	}
-	return set{name: setHeld, key: key, comment: "the map's index, high . low"}
+	return set{name: setHeld, key: concatenated(nftables.TypeMark, nftables.TypeMark), comment: "the map's index, high . low"}
 }
 
 // formerSet names interfaces and, in comments, settings before ours.

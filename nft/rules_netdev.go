@@ -8,7 +8,7 @@ func netdevTable(all []address) table {
 	t := table{family: netdev, sets: append(leaseSets(), fixedSets()...), chains: []chain{leaseChain()}}
 	for _, a := range all {
 		for _, s := range a.Services {
-			t.sets = append(t.sets, bucketSet(setHeard(s.Name), s, "own, inherit and drain"))
+			t.sets = append(t.sets, bucketSet(setHeard(s.Name), s, "all but foreign"))
 		}
 		t.chains = append(t.chains, hostChain(a), heardChain(a), frameChain(a, !straight(a.Interface, all)))
 	}

@@ -44,6 +44,16 @@ type Service struct {
 	Take hashmode.Set
 }
 
+// with is the ruleset as a kernel with such a queue can hold it, and the
+// queue that it needs.
+func (rs Ruleset) with(q Queue) (Ruleset, Queue) {
+	if !rs.Hold {
+		return rs, QueueNone
+	}
+	rs.Hold = q != QueueNone
+	return rs, q
+}
+
 // check reports the first thing about the ruleset that no kernel could hold.
 func (rs Ruleset) check() error {
 	names := map[string]bool{}

@@ -52,6 +52,7 @@ type world struct {
 	clientMAC    net.HardwareAddr
 	nodeMAC      net.HardwareAddr
 	clusterMAC   func(netip.Addr) net.HardwareAddr // that senders use
+	queue        Queue                             // of the plane opened last
 }
 
 func newWorld(t testing.TB) *world {
@@ -93,14 +94,15 @@ func (w *world) mac(n *nfttest.Namespace, ifname string) (mac net.HardwareAddr) 
 }
 
 // plane opens the node's plane.
-func (w *world) plane() *Plane {
+func (w *world) plane(options ...Option) *Plane {
 	w.t.Helper()
 	var p *Plane
 	w.node.Do(func() {
 		var err error
-		p, err = Open(slog.New(slog.NewTextHandler(w.t.Output(), nil)))
+		p, err = Open(slog.New(slog.NewTextHandler(w.t.Output(), nil)), options...)
 		must(w.t, err)
 	})
+	w.queue = p.Queue()
 	w.t.Cleanup(func() { must(w.t, p.Close()) })
 	return p
 }
@@ -160,6 +162,12 @@ func webOf(v6 bool, own, inherit, drain hashmode.Set) Service {
 		Ports: []Port{{TCP, 80}, {UDP, 80}},
 		Own:   own, Inherit: inherit, Drain: drain,
 	}
+}
+
+// holding gives a service buckets 12 to 13 to take.
+func holding(s Service) Service {
+	s.Take = buckets(12, 13)
+	return s
 }
 
 // stealthy gives a service a stealth MAC.

@@ -1,0 +1,218 @@
+package nft
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Messages and attributes of linux/netfilter/nfnetlink_conntrack.h.
+const (
+	conntrackSubsystem = 1 << 8 // NFNL_SUBSYS_CTNETLINK
+	messageFlow        = conntrackSubsystem | 0
+	messageGetFlow     = conntrackSubsystem | 1
+
+	attrOriginal  = 1
+	attrProtoInfo = 4
+
+	attrTupleIP    = 1
+	attrTupleProto = 2
+
+	attrSource4, attrDest4 = 1, 2
+	attrSource6, attrDest6 = 3, 4
+
+	attrProtoNumber           = 1
+	attrSourcePort            = 2
+	attrDestPort              = 3
+	attrICMPID                = 4 // type and code follow
+	attrICMP6ID               = 7
+	attrInfoTCP, attrTCPState = 1, 1
+)
+
+// questionsAtOnce is how many flows are asked about in one system call. The
+// answers, of a page each in the kernel's account, must fit into the socket's
+// buffer even where its size cannot be raised (212,992 bytes).
+const questionsAtOnce = 32
+
+// answerTimeout bounds the wait for answers, which are there when the
+// questions have been put.
+const answerTimeout = 5 * time.Second
+
+// flowFinder asks conntrack for flows, over a lasting connection.
+type flowFinder struct {
+	ns namespace
+
+	mu   sync.Mutex // guards conn
+	conn *netfilter
+}
+
+// Known reports for each flow whether this node has it: whether conntrack
+// lists it in this direction and, for TCP, not in TIME_WAIT or CLOSE. Flows in
+// a conntrack zone other than 0 are not found.
+func (p *Plane) Known(flows []Flow) ([]bool, error) {
+	f := &p.flows
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	known, err := f.known(flows)
+	if err != nil {
+		f.hangUp()
+		return nil, fmt.Errorf("look for flows: %w", err)
+	}
+	return known, nil
+}
+
+func (f *flowFinder) known(flows []Flow) ([]bool, error) {
+	if f.conn == nil {
+		c, err := f.ns.dialNetfilter(receiveBuffer)
+		if err != nil {
+			return nil, err
+		}
+		f.conn = c
+	}
+	known := make([]bool, len(flows))
+	for at := 0; at < len(flows); at += questionsAtOnce {
+		end := min(at+questionsAtOnce, len(flows))
+		if err := f.ask(flows[at:end], known[at:end]); err != nil {
+			return nil, err
+		}
+	}
+	return known, nil
+}
+
+// ask puts one question for each flow and waits for all the answers, which
+// bear the question's number.
+func (f *flowFinder) ask(flows []Flow, known []bool) error {
+	var m []byte
+	for i, flow := range flows {
+		start := len(m)
+		m = startMessage(m, messageGetFlow, 0, uint32(i), familyOf(flow.Client.Addr()), 0)
+		m = appendTuple(m, flow)
+		endMessage(m, start)
+	}
+	if err := errors.Join(f.conn.interruptAt(time.Now().Add(answerTimeout)), f.conn.send(m)); err != nil {
+		return err
+	}
+	var refused error
+	for left := len(flows); left > 0 && refused == nil; {
+		err := f.conn.receive(func(h unix.NlMsghdr, body []byte) bool {
+			if int(h.Seq) >= len(flows) {
+				refused = unix.EBADMSG
+				return false
+			}
+			left--
+			switch h.Type {
+			case messageFlow:
+				known[h.Seq] = lists(body, flows[h.Seq])
+			case unix.NLMSG_ERROR:
+				// Conntrack has no such flow, or can have none (ICMP that asks nothing).
+				if err := errorOf(body); err != unix.ENOENT && err != unix.EINVAL {
+					refused = err
+				}
+			}
+			return left > 0 && refused == nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return refused
+}
+
+func (f *flowFinder) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.hangUp()
+}
+
+func (f *flowFinder) hangUp() {
+	if f.conn != nil {
+		_ = f.conn.close() // nothing is lost with it
+		f.conn = nil
+	}
+}
+
+func familyOf(a netip.Addr) uint8 {
+	if a.Is6() {
+		return unix.AF_INET6
+	}
+	return unix.AF_INET
+}
+
+// appendTuple appends a flow as conntrack's original tuple.
+func appendTuple(m []byte, f Flow) []byte {
+	tuple := len(m)
+	m = startNested(m, attrOriginal)
+	ip := len(m)
+	m = startNested(m, attrTupleIP)
+	source, dest := uint16(attrSource4), uint16(attrDest4)
+	if f.Client.Addr().Is6() {
+		source, dest = attrSource6, attrDest6
+	}
+	m = appendAttribute(m, source, f.Client.Addr().AsSlice()...)
+	m = appendAttribute(m, dest, f.Server.Addr().AsSlice()...)
+	endNested(m, ip)
+	proto := len(m)
+	m = startNested(m, attrTupleProto)
+	m = appendAttribute(m, attrProtoNumber, byte(f.Protocol))
+	from, to := f.Client.Port(), f.Server.Port()
+	if f.kind() == icmpFlow {
+		first := uint16(attrICMPID)
+		if f.Protocol == unix.IPPROTO_ICMPV6 {
+			first = attrICMP6ID
+		}
+		m = appendAttribute(m, first, byte(from>>8), byte(from))
+		m = appendAttribute(m, first+1, byte(to>>8))
+		m = appendAttribute(m, first+2, byte(to))
+	} else {
+		m = appendAttribute(m, attrSourcePort, byte(from>>8), byte(from))
+		m = appendAttribute(m, attrDestPort, byte(to>>8), byte(to))
+	}
+	endNested(m, proto)
+	endNested(m, tuple)
+	return m
+}
+
+// lists reports whether conntrack's answer is the flow itself: it also finds
+// those whose answers look like it. Of TCP it must be open.
+func lists(body []byte, f Flow) bool {
+	same, state := false, byte(0)
+	eachAttribute(body[min(netfilterHeader, len(body)):], func(kind uint16, data []byte) {
+		switch kind {
+		case attrOriginal:
+			same = sameTuple(data, f)
+		case attrProtoInfo:
+			eachAttribute(data, func(kind uint16, data []byte) {
+				if kind == attrInfoTCP {
+					eachAttribute(data, func(kind uint16, data []byte) {
+						if kind == attrTCPState && len(data) == 1 {
+							state = data[0]
+						}
+					})
+				}
+			})
+		}
+	})
+	return same && (f.Protocol != TCP || state != ctTimeWait && state != ctClose)
+}
+
+// sameTuple compares what both directions of a flow differ in: where it comes
+// from, and for ICMP also what it is.
+func sameTuple(tuple []byte, f Flow) bool {
+	same := false
+	eachAttribute(tuple, func(kind uint16, data []byte) {
+		if kind != attrTupleIP {
+			return
+		}
+		eachAttribute(data, func(kind uint16, data []byte) {
+			if kind == attrSource4 || kind == attrSource6 {
+				addr, ok := netip.AddrFromSlice(data)
+				same = ok && addr == f.Client.Addr()
+			}
+		})
+	})
+	return same
+}
