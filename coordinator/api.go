@@ -28,6 +28,10 @@ func (c *Coordinator) PeerAPI() http.Handler {
 		c.news.learn(levels{n.Node: n.level})
 		return struct{}{}, nil
 	}))
+	mux.Handle("POST "+pathWhose, serve(func(_ context.Context, q whose) (whoseAnswer, error) {
+		mine, err := c.kernel.Known(q.Flows)
+		return whoseAnswer{mine}, err
+	}))
 	mux.Handle("POST "+pathPropose, serve(c.proposeForPeer))
 	mux.Handle("POST "+pathStatus, serve(func(ctx context.Context, _ struct{}) (Status, error) {
 		if !c.store.Leadership().Self {

@@ -83,6 +83,28 @@ func (b *bystander) Watch(ctx context.Context, _ func()) error {
 // Resync implements Kernel.
 func (b *bystander) Resync() {}
 
+// Queue implements Kernel: nothing has to be held here.
+func (b *bystander) Queue() nft.Queue { return nft.QueueExpression }
+
+// Hold implements Kernel.
+func (b *bystander) Hold(ctx context.Context, ready func(), _ func([]nft.HeldPacket)) error {
+	ready()
+	<-ctx.Done()
+	return nil
+}
+
+// Decide implements Kernel.
+func (b *bystander) Decide([]nft.Decision) error { return nil }
+
+// Known implements Kernel: a witness has no flows.
+func (b *bystander) Known(flows []nft.Flow) ([]bool, error) { return make([]bool, len(flows)), nil }
+
+// AskAgain implements Kernel.
+func (b *bystander) AskAgain() error { return nil }
+
+// Conntrack implements Kernel.
+func (b *bystander) Conntrack() (nft.ConntrackUse, error) { return nft.ConntrackUse{}, nil }
+
 // Barrier implements Kernel: nothing passes here.
 func (b *bystander) Barrier() error { return nil }
 

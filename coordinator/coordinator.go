@@ -51,6 +51,7 @@ type Coordinator struct {
 	heard      hearsay
 	reconciler *reconciler
 	release    *release
+	asker      *asker
 	tenant     *tenant
 	leader     *leader
 	registrar  *registrar
@@ -69,10 +70,14 @@ func New(cfg Config, store Store, kernel Kernel, peers Peers, log *slog.Logger) 
 	}
 	c.reconciler = &reconciler{
 		node: cfg.Node, interfaces: interfaces, store: store, kernel: kernel, news: c.news,
-		log: log, onHeld: c.mapHeld, drifted: make(chan struct{}, 1),
+		log: log, onHeld: c.mapHeld, drifted: make(chan struct{}, 1), settle: settling{time: cfg.Timing.Settle},
 	}
 	c.release = newRelease(kernel, c.released, log)
 	c.reconciler.release = c.release
+	c.asker = &asker{
+		node: cfg.Node, store: store, kernel: kernel, news: c.news, opened: c.reconciler.letsThrough,
+		known: c.askWhose, log: log, wake: make(chan struct{}, 1), slots: make(chan struct{}, askInParallel),
+	}
 	c.reconciler.onUnfit = func() { c.tenant.renewNow() }
 	held := c.reconciler.held.Load
 	c.tenant = &tenant{
@@ -101,6 +106,8 @@ func (c *Coordinator) Run(ctx context.Context, control net.Listener, ready func(
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.reconciler.run(ctx, ready) })
 	g.Go(func() error { return c.release.run(ctx) })
+	g.Go(func() error { return c.asker.hold(ctx) })
+	g.Go(func() error { return c.asker.run(ctx) })
 	g.Go(func() error { return c.tenant.run(ctx) })
 	g.Go(func() error { return c.leader.run(ctx) })
 	g.Go(func() error { return c.registrar.run(ctx) })
@@ -340,6 +347,9 @@ func (c *Coordinator) problems() []string {
 		}
 	}
 	if err := c.store.Halted(); err != nil {
+		all = append(all, err.Error())
+	}
+	if err := c.asker.trouble(); err != nil {
 		all = append(all, err.Error())
 	}
 	if c.cfg.Witness {

@@ -71,10 +71,21 @@ func openedBy(rs nft.Ruleset) opened {
 	return o
 }
 
-// lost reports whether there are buckets that o opens and now does not.
-func (o opened) lost(now opened) bool {
-	for service, buckets := range o.buckets {
-		if !buckets.Minus(now.buckets[service]).Empty() {
+// closes reports whether the change from one ruleset to another closes a bucket
+// in which packets may be under way: any that was let through or held.
+func closes(before opened, last, now nft.Ruleset) bool {
+	passes := openedBy(now).buckets
+	held := map[string]hashmode.Set{}
+	for _, s := range now.Services {
+		held[s.Name] = s.Take
+	}
+	for _, s := range last.Services {
+		if !s.Take.Minus(passes[s.Name]).Minus(held[s.Name]).Empty() {
+			return true
+		}
+	}
+	for service, buckets := range before.buckets {
+		if !buckets.Minus(passes[service]).Empty() {
 			return true
 		}
 	}
@@ -86,6 +97,9 @@ type knowledge struct {
 	levels levels
 	// opened is what its kernel lets through now.
 	opened opened
+	// fresh are buckets that were released to this node just now: it answers
+	// in them, and asks about each flow first (Timing.Settle).
+	fresh map[string]hashmode.Set
 	// interfaces names this node's own interface for a service where it
 	// differs from the definition.
 	interfaces map[string]string
@@ -126,7 +140,7 @@ func (k knowledge) keep(service string, m raftstore.Map, self raftstore.Node, se
 // desired is what the node's kernel must hold under the state: a pure
 // function, so that a repair is the same as a change.
 func desired(st *raftstore.State, node string, k knowledge) nft.Ruleset {
-	rs := nft.Ruleset{Index: st.Index}
+	rs := nft.Ruleset{Index: st.Index, Hold: st.Holds()}
 	self := st.Nodes[node]
 	for _, name := range st.ServiceNames() {
 		v := st.Services[name]
@@ -138,6 +152,7 @@ func desired(st *raftstore.State, node string, k knowledge) nft.Ruleset {
 			// death needs this map, or a newer one (rule P3).
 			clear(sets)
 		}
+		fresh := sets[inherit].Minus(sets[inherit].Minus(k.fresh[name]))
 		rs.Services = append(rs.Services, nft.Service{
 			Name:      name,
 			Address:   v.Address.Addr(),
@@ -146,8 +161,9 @@ func desired(st *raftstore.State, node string, k knowledge) nft.Ruleset {
 			Hash:      v.Spec(),
 			Ports:     portsOf(v.Definition),
 			Own:       sets[own],
-			Inherit:   sets[inherit],
+			Inherit:   sets[inherit].Minus(fresh),
 			Drain:     sets[drain],
+			Take:      sets[waiting].Union(fresh),
 		})
 	}
 	return rs

@@ -89,7 +89,7 @@ func (d *drainer) look(ctx context.Context, memory drains) drains {
 			if v.Map[b].Since > released {
 				continue // not released yet
 			}
-			e := memory[s.Name][b].look(now, released, v.Map[b].Since, flows != nil && over(flows[s.Name][b]))
+			e := memory[s.Name][b].look(now, released, v.Map[b].Since, flows != nil && over(flows[s.Name][b], rs.Hold))
 			next[s.Name][b] = e
 			if cut || deaf || e.empty >= 2 || now.Sub(e.started) >= v.Drain {
 				ended.Add(b)
@@ -135,9 +135,12 @@ func (d *drainer) report(ctx context.Context, service string, ended hashmode.Set
 	}
 }
 
-// over reports that no flow is left that a draining bucket keeps. Protocols
-// without a SYN are cut over at once (rule P19): their flows hold up nothing.
-func over(n nft.FlowCount) bool { return n.Active+n.Closing == 0 }
+// over reports that no flow is left that a draining bucket keeps. Where packets
+// cannot be held, protocols without a SYN are cut over at once (rule P19):
+// their flows hold up nothing.
+func over(n nft.FlowCount, holds bool) bool {
+	return n.Active+n.Closing == 0 && (!holds || n.Other == 0)
+}
 
 func anyDrain(rs nft.Ruleset) bool {
 	for _, s := range rs.Services {

@@ -24,6 +24,10 @@ type modelKernel struct {
 	deaf   bool  // no interface has carrier
 	flows  map[string]map[hashmode.Bucket]nft.FlowCount
 	told   []string // shared addresses announced, by service
+
+	judge      func([]nft.HeldPacket)
+	verdicts   map[nft.HeldID]nft.Verdict
+	askedAgain int
 }
 
 func (k *modelKernel) Opened([]string) (map[string]hashmode.Set, error) {
@@ -106,6 +110,40 @@ func (k *modelKernel) Watch(ctx context.Context, _ func()) error {
 }
 
 func (k *modelKernel) Resync() {}
+
+func (k *modelKernel) Queue() nft.Queue { return nft.QueueExpression }
+
+func (k *modelKernel) Hold(ctx context.Context, ready func(), judge func([]nft.HeldPacket)) error {
+	k.mu.Lock()
+	k.judge = judge
+	k.mu.Unlock()
+	ready()
+	<-ctx.Done()
+	return nil
+}
+
+func (k *modelKernel) Decide(verdicts []nft.Decision) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.verdicts == nil {
+		k.verdicts = map[nft.HeldID]nft.Verdict{}
+	}
+	for _, v := range verdicts {
+		k.verdicts[v.ID] = v.Verdict
+	}
+	return nil
+}
+
+func (k *modelKernel) Known(flows []nft.Flow) ([]bool, error) { return make([]bool, len(flows)), nil }
+
+func (k *modelKernel) AskAgain() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.askedAgain++
+	return nil
+}
+
+func (k *modelKernel) Conntrack() (nft.ConntrackUse, error) { return nft.ConntrackUse{}, nil }
 
 // Barrier takes as long as the real one may.
 func (k *modelKernel) Barrier() error {

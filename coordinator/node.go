@@ -47,7 +47,9 @@ type reconciler struct {
 	unfit   atomic.Pointer[map[string]string] // never written to
 	last    nft.Ruleset                       // what the kernel was told last; run's own
 	told    bool
-	opened  opened // what the kernel lets through: at first, what it did when this process started
+	opened  opened                 // what the kernel lets through: at first, what it did when this process started
+	through atomic.Pointer[opened] // the same for others; never written to
+	settle  settling
 }
 
 // retryAfter is the wait after an attempt that failed.
@@ -77,6 +79,8 @@ func (r *reconciler) run(ctx context.Context, ready func()) error {
 	defer cancel()
 	retry := time.NewTimer(0)
 	defer retry.Stop()
+	settled := time.NewTimer(0)
+	defer settled.Stop()
 	compare := time.NewTicker(compareEvery)
 	defer compare.Stop()
 	for {
@@ -90,10 +94,14 @@ func (r *reconciler) run(ctx context.Context, ready func()) error {
 			r.doubt()
 		case <-compare.C:
 			r.doubt()
+		case <-settled.C:
 		}
 		err := r.reconcile()
 		r.complain(err)
 		r.examine()
+		if at := r.settle.next(); !at.IsZero() {
+			settled.Reset(time.Until(at))
+		}
 		if err != nil {
 			retry.Reset(retryAfter)
 			continue
@@ -102,6 +110,14 @@ func (r *reconciler) run(ctx context.Context, ready func()) error {
 			ready()
 		}
 	}
+}
+
+// letsThrough is what the kernel lets through, for others than run.
+func (r *reconciler) letsThrough() opened {
+	if o := r.through.Load(); o != nil {
+		return *o
+	}
+	return opened{}
 }
 
 // drift says that somebody else changed what is ours in the kernel.
@@ -147,7 +163,9 @@ func (r *reconciler) reconcile() error {
 		}
 	}
 	r.opened.answered = r.opened.answered || r.leased()
-	want := desired(st, r.node, knowledge{r.news.all(), r.opened, r.interfaces})
+	known := r.news.all()
+	fresh := r.settle.look(st, r.node, known, r.opened, time.Now())
+	want := desired(st, r.node, knowledge{known, r.opened, fresh, r.interfaces})
 	// The index is written though nothing else differs: what this node has said
 	// that its kernel holds must hold for a later process, too (rule P11).
 	if r.told && reflect.DeepEqual(want, r.last) {
@@ -158,8 +176,9 @@ func (r *reconciler) reconcile() error {
 	}
 	now := openedBy(want)
 	now.answered = r.opened.answered
-	closed := r.opened.lost(now)
+	closed := closes(r.opened, r.last, want)
 	r.last, r.told, r.opened = want, true, now
+	r.through.Store(&now)
 	r.advance(want.Index)
 	r.release.applied(releasedUnder(st, r.node, now), closed)
 	return nil

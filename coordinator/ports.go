@@ -50,6 +50,17 @@ type Kernel interface {
 	Carrier(iface string) (bool, error)
 	Watch(ctx context.Context, changed func()) error
 	Resync()
+	// Queue tells how packets can be held.
+	Queue() nft.Queue
+	// Hold gives judge what is held until ctx ends; ready is called when it
+	// begins.
+	Hold(ctx context.Context, ready func(), judge func([]nft.HeldPacket)) error
+	Decide([]nft.Decision) error
+	// Known tells which of the flows this node has.
+	Known([]nft.Flow) ([]bool, error)
+	// AskAgain forgets which flows are others'.
+	AskAgain() error
+	Conntrack() (nft.ConntrackUse, error)
 	// Barrier waits until no packet is under way that met the rules as they
 	// were before.
 	Barrier() error

@@ -32,6 +32,9 @@ type Timing struct {
 	Gather time.Duration
 	// Tick is the time between two proofs that the leader can commit (P10).
 	Tick time.Duration
+	// Settle is how long a node asks about each flow of a bucket that was
+	// released to it.
+	Settle time.Duration
 	// Rest is the lease that a stopping node asks for.
 	Rest time.Duration
 }
@@ -54,6 +57,7 @@ func NewTiming(lease, jiffy, rest time.Duration) (Timing, error) {
 		Renew:  lease / 6,
 		Gather: lease / 60,
 		Tick:   2 * lease,
+		Settle: lease,
 		Rest:   rest,
 	}, nil
 }

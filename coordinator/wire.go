@@ -1,6 +1,10 @@
 package coordinator
 
-import "time"
+import (
+	"time"
+
+	"earshot/nft"
+)
 
 // The requests of the peers' API, as JSON over HTTP between nodes that have
 // proved that they know the cluster key. Paths carry the version.
@@ -12,6 +16,7 @@ const (
 	pathStatus  = "/v1/status"
 	pathFlows   = "/v1/flows"
 	pathForget  = "/v1/forget"
+	pathWhose   = "/v1/whose"
 )
 
 // renewal asks the leader for a lease.
@@ -63,6 +68,16 @@ type probeAnswer struct {
 type heldNews struct {
 	Node string `json:"node"`
 	level
+}
+
+// whose asks a former owner of buckets which flows it has (rule P24).
+type whose struct {
+	Flows []nft.Flow `json:"flows"`
+}
+
+// whoseAnswer tells for each flow, in order, whether the node has it.
+type whoseAnswer struct {
+	Mine []bool `json:"mine"`
 }
 
 // flowsAnswer counts a node's flows: per service, those that are active.

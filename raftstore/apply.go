@@ -80,7 +80,7 @@ func (s *State) join(index uint64, c Join) (bool, error) {
 	old, known := s.Nodes[c.Name]
 	n := old
 	n.Name, n.ServerID, n.Listen, n.Weight = c.Name, c.ServerID, c.Listen, c.Weight
-	n.Witness, n.Reads = c.Witness, c.Reads
+	n.Witness, n.Reads, n.NoQueue = c.Witness, c.Reads, c.NoQueue
 	if known && n.equal(old) {
 		return false, nil
 	}

@@ -58,6 +58,8 @@ type Join struct {
 	Witness  bool   `json:"witness,omitempty"`
 	// Reads is the newest format of commands that the node reads; none is 1.
 	Reads int `json:"reads,omitempty"`
+	// NoQueue: the node's kernel cannot hold packets (rule P24).
+	NoQueue bool `json:"no_queue,omitempty"`
 }
 
 // Define adds a service. Defining it again as it is changes nothing.

@@ -11,7 +11,7 @@ import (
 
 // CommandVersion is the newest format of commands that this program reads.
 // Format 2 brought Forget, and in Join the role and what the node reads; format
-// 3 the hash mode sourcenet.
+// 3 the hash mode sourcenet and, in Join, kernels without a queue.
 const CommandVersion = 3
 
 // ErrOldMember: a member of the cluster could not read the command.
@@ -25,6 +25,8 @@ var ErrTooOld = errors.New("the cluster has moved on to a newer version of earsh
 func (c Command) format() int {
 	switch {
 	case c.Define != nil && c.Define.Definition.Hash == hashmode.SourceNet:
+		return 3
+	case c.Join != nil && c.Join.NoQueue:
 		return 3
 	case c.Forget != nil:
 		return 2
@@ -40,6 +42,9 @@ func (s *State) format() int {
 		if v.Hash == hashmode.SourceNet {
 			return 3
 		}
+	}
+	if slices.ContainsFunc(slices.Collect(maps.Values(s.Nodes)), func(n Node) bool { return n.NoQueue }) {
+		return 3
 	}
 	for _, n := range s.Nodes {
 		if n.Witness || n.Reads > 1 {

@@ -90,7 +90,7 @@ func admit(state *State, servers []Server, r request) (admission, error) {
 	}
 	want := old
 	want.Name, want.ServerID, want.Listen, want.Weight = r.Name, r.ServerID, r.Listen, r.Weight
-	want.Witness, want.Reads = r.Witness, r.Reads
+	want.Witness, want.Reads, want.NoQueue = r.Witness, r.Reads, r.NoQueue
 	a.propose = !known || !want.equal(old)
 	return a, nil
 }

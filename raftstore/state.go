@@ -38,6 +38,8 @@ type Node struct {
 	Witness bool `json:"witness,omitempty"`
 	// Reads is the newest format of commands that the node reads; none is 1.
 	Reads int `json:"reads,omitempty"`
+	// NoQueue: the node's kernel cannot hold packets (rule P24).
+	NoQueue bool `json:"no_queue,omitempty"`
 	// Out is the operator's wish that the node answer nothing new.
 	Out bool `json:"out,omitempty"`
 	// Cut says that a node that is out does not wait for its flows to end.
@@ -63,6 +65,18 @@ type Node struct {
 func (n Node) Serves(service string) bool {
 	_, unfit := n.Unfit[service]
 	return n.In() && !unfit
+}
+
+// Holds reports whether packets that a node cannot judge alone are held and
+// asked about (rule P24): all nodes have to do it, or none. Two that differ
+// would both answer one flow, or neither.
+func (s *State) Holds() bool {
+	for _, n := range s.Nodes {
+		if n.NoQueue && !n.Witness {
+			return false
+		}
+	}
+	return true
 }
 
 // Follows reports whether the node takes in new maps: one that restarts is

@@ -38,6 +38,7 @@ type Options struct {
 	Key     Key           // the cluster key
 	Weight  int           // the node's share
 	Witness bool          // the node votes and never answers
+	NoQueue bool          // the node's kernel cannot hold packets
 	Lease   time.Duration // Raft's times follow from it
 	Log     *slog.Logger
 }

@@ -173,7 +173,7 @@ func (s *Store) wish() request {
 	return request{
 		Join: Join{
 			Name: rec.Name, ServerID: rec.ServerID, Listen: s.Addr(), Weight: s.options.Weight,
-			Witness: s.options.Witness, Reads: CommandVersion,
+			Witness: s.options.Witness, Reads: CommandVersion, NoQueue: s.options.NoQueue,
 		},
 		Resumed: rec.Joined,
 	}
@@ -297,11 +297,13 @@ func (s *Store) known() error {
 	return nil
 }
 
-var errUntold = errors.New("the cluster does not know which commands this node reads")
+var errUntold = errors.New("the cluster does not know what this node can do")
 
-// untold returns errUntold until the state says what this program reads.
+// untold returns errUntold until the state says what this program reads and
+// what the kernel below it can do.
 func (s *Store) untold() error {
-	if s.State().Nodes[s.options.Name].Reads != CommandVersion {
+	n := s.State().Nodes[s.options.Name]
+	if n.Reads != CommandVersion || n.NoQueue != s.options.NoQueue {
 		return errUntold
 	}
 	return nil

@@ -59,6 +59,7 @@ func runAgent(ctx context.Context, cfg config, logger *slog.Logger) error {
 	store, err := raftstore.Open(raftstore.Options{
 		Name: cfg.Node, Listen: listen, Peers: peers, DataDir: cfg.DataDir,
 		Key: key, Weight: cfg.Weight, Witness: cfg.witness(), Lease: cfg.Lease, Log: logger,
+		NoQueue: plane.Queue() == nft.QueueNone,
 	})
 	if err != nil {
 		return err

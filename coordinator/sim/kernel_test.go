@@ -232,6 +232,23 @@ func (k kernelPort) Watch(ctx context.Context, changed func()) error {
 
 func (k kernelPort) Resync() {}
 
+func (k kernelPort) Queue() nft.Queue { return nft.QueueExpression }
+
+// Hold has no packets: the simulation sends none.
+func (k kernelPort) Hold(ctx context.Context, ready func(), _ func([]nft.HeldPacket)) error {
+	ready()
+	<-ctx.Done()
+	return nil
+}
+
+func (k kernelPort) Decide([]nft.Decision) error { return nil }
+
+func (k kernelPort) Known(flows []nft.Flow) ([]bool, error) { return make([]bool, len(flows)), nil }
+
+func (k kernelPort) AskAgain() error { return nil }
+
+func (k kernelPort) Conntrack() (nft.ConntrackUse, error) { return nft.ConntrackUse{}, nil }
+
 // Barrier takes as long as the real one may.
 func (k kernelPort) Barrier() error {
 	if !k.pass() || !k.sleep(5*time.Millisecond+k.kernel.node.world.rng.upTo(20*time.Millisecond)) || !k.pass() {

@@ -52,6 +52,7 @@ func newWorld(s setting) *world {
 	if err != nil {
 		panic(err)
 	}
+	timing.Settle = 0 // no packets here: a bucket that is released is open
 	w := &world{
 		setting: s, timing: timing, rng: newDice(s.seed, 1), fate: newDice(s.seed, 2),
 		history: newHistory(), first: s.nodes, ended: make(chan struct{}), logLevel: slog.LevelInfo,
