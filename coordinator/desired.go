@@ -113,9 +113,10 @@ type knowledge struct {
 //     holds the map nobody would hear of their clients, and as the new owner
 //     waits for our release it is no harm that it comes later. That holds for
 //     a kernel that has answered, and for the node's own incarnation: in an
-//     earlier one it was judged dead, and nobody waited.
+//     earlier one it was judged dead, and nobody waited. Others may have flows
+//     there, the new owner not the least: it may have been the former one, too.
 func (k knowledge) keep(service string, m raftstore.Map, self raftstore.Node, sets map[role]hashmode.Set) {
-	var taken, kept, shared hashmode.Set
+	var taken, kept hashmode.Set
 	for b := range k.opened.buckets[service].All() {
 		if int(b) >= len(m) {
 			continue
@@ -125,16 +126,13 @@ func (k knowledge) keep(service string, m raftstore.Map, self raftstore.Node, se
 		case sets[waiting].Has(b) && slot.Since <= k.opened.held:
 			taken.Add(b)
 		case !sets[drain].Has(b) || !k.opened.answered || k.opened.held < self.Changed || k.levels.ready(slot):
-		case len(slot.From) == 1:
-			kept.Add(b)
 		default:
-			shared.Add(b)
+			kept.Add(b)
 		}
 	}
 	sets[waiting] = sets[waiting].Minus(taken)
-	sets[drain] = sets[drain].Minus(kept).Minus(shared)
-	sets[own] = sets[own].Union(kept)
-	sets[inherit] = sets[inherit].Union(taken).Union(shared)
+	sets[drain] = sets[drain].Minus(kept)
+	sets[inherit] = sets[inherit].Union(taken).Union(kept)
 }
 
 // desired is what the node's kernel must hold under the state: a pure

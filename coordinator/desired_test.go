@@ -49,8 +49,8 @@ func TestAFormerOwnerAnswersUntilItsHeirIsThere(t *testing.T) {
 		own, inherit, drain string
 		released            uint64
 	}{
-		"b does not know":              {nil, a, "0-3", "", "", moved - 1},
-		"b holds an older map":         {levels{"b": {Held: moved - 1}}, a, "0-3", "", "", moved - 1},
+		"b does not know":              {nil, a, "1-3", "0", "", moved - 1},
+		"b holds an older map":         {levels{"b": {Held: moved - 1}}, a, "1-3", "0", "", moved - 1},
 		"b is there":                   {levels{"b": {Held: moved}}, a, "1-3", "", "0", moved},
 		"the kernel let through less":  {nil, opened{moved - 1, map[string]hashmode.Set{"web": hashmode.NewSet(1, 2)}, true}, "1-3", "", "0", moved},
 		"in an earlier life it did so": {nil, opened{h.state.Nodes["a"].Changed - 1, a.buckets, true}, "1-3", "", "0", moved},

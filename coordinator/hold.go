@@ -44,7 +44,7 @@ func judgeHeld(st *raftstore.State, node string, l levels, o opened, p nft.HeldP
 		return claimDrop, nil
 	}
 	slot := v.Map[p.Bucket]
-	others := slices.DeleteFunc(slices.Clone(slot.From), func(name string) bool { return name == node })
+	others := slices.DeleteFunc(append(slices.Clone(slot.From), slot.Owner), func(name string) bool { return name == node })
 	switch {
 	case slot.Owner != node && !o.buckets[p.Service].Has(p.Bucket):
 		return claimDrop, nil
