@@ -46,6 +46,7 @@ func faults() []fault {
 		{"restart", restBound, restart},
 		{"restart that fails", restBound, restartFails},
 		{"wipe", one, wipe},
+		{"forget", one, forget},
 		{"no carrier", one, noCarrier},
 		{"kernel slow", hung, kernelSlow},
 		{"kernel refuses", hung, kernelRefuses},
@@ -221,6 +222,43 @@ func wipe(w *world, n *node, length time.Duration) func() {
 	}
 	n.wipe()
 	return n.start
+}
+
+// forget has the operator give a node up for good, though it may be alive and
+// only out of reach. Later its old disk comes back, for a while; then it joins
+// with a new one.
+func forget(w *world, n *node, length time.Duration) func() {
+	if w.wiped {
+		return kill(w, n, length)
+	}
+	w.wiped = true
+	heal := func() {}
+	if w.fate.chance(0.5) {
+		heal = cutOff(w, n, length)
+	} else {
+		n.kill()
+	}
+	insists, late, reboot := w.fate.upTo(4*w.timing.Lease), w.fate.upTo(2*w.timing.Lease), w.fate.chance(0.5)
+	w.active.Add(1)
+	ended := make(chan struct{})
+	w.timers.Go(func() {
+		w.operator.forget(n, ended)
+		_ = wait(late, w.ended)
+		n.kill()
+		if reboot {
+			n.kernel.reboot()
+		}
+		n.wipe()
+		n.start()
+		w.active.Add(-1)
+	})
+	return func() {
+		w.after(insists, func() {
+			heal()
+			n.start()
+			close(ended)
+		})
+	}
 }
 
 func noCarrier(w *world, n *node, _ time.Duration) func() {

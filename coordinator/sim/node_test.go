@@ -23,6 +23,8 @@ type node struct {
 	kernel *kernel
 	disk   *disk
 	slow   float64 // its clock loses so much
+	// witness: it votes and never answers.
+	witness bool
 
 	mu   sync.Mutex
 	proc *process
@@ -77,7 +79,7 @@ func (n *node) start() {
 	p.disk = &diskPort{process: p, disk: n.disk}
 	var err error
 	p.store, err = raftstore.Assemble(raftstore.Options{
-		Name: n.name, Listen: n.addr, Peers: w.peers(), Weight: 1, Lease: w.timing.Lease,
+		Name: n.name, Listen: n.addr, Peers: w.peers(), Weight: 1, Witness: n.witness, Lease: w.timing.Lease,
 		Log: slog.New(gatedLog{w.history.logOf(n, w.logLevel+4).Handler(), p}),
 	}, raftstore.Parts{
 		Disk: p.disk, Snapshots: snapshots{p.disk}, Client: apiPort{p},
@@ -94,9 +96,12 @@ func (n *node) start() {
 		cancel()
 		return
 	}
-	p.agent = coordinator.New(coordinator.Config{
-		Node: n.name, Version: "sim", Timing: w.timing, Services: services(),
-	}, storePort{p, p.store}, kernelPort{p, n.kernel}, coordinator.NewPeers(p.store.Client()), w.history.logOf(n, w.logLevel))
+	cfg := coordinator.Config{Node: n.name, Version: "sim", Timing: w.timing, Witness: n.witness, Services: services()}
+	kernel := coordinator.Kernel(kernelPort{p, n.kernel})
+	if n.witness { // as cmd/earshot has it
+		cfg.Services, kernel = nil, coordinator.NewBystander()
+	}
+	p.agent = coordinator.New(cfg, storePort{p, p.store}, kernel, coordinator.NewPeers(p.store.Client()), w.history.logOf(n, w.logLevel))
 	n.proc = p
 	w.history.note(n, "started")
 	w.processes.Go(func() { n.supervise(ctx, p) })

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,6 +22,10 @@ type operator struct {
 	mu    sync.Mutex
 	wants map[string]*wanted // by what a command sets
 	acks  int
+	// forgot names the nodes that he has tried to forget since the cluster was
+	// at rest. With a node goes what was said of it.
+	forgot map[string]bool
+	gone   map[string]bool // server ids of those whose end was acknowledged
 }
 
 // wanted is what a value must be: the one acknowledged last, or one of those
@@ -28,7 +35,9 @@ type wanted struct {
 	maybe []string
 }
 
-func newOperator(w *world) *operator { return &operator{world: w, wants: map[string]*wanted{}} }
+func newOperator(w *world) *operator {
+	return &operator{world: w, wants: map[string]*wanted{}, forgot: map[string]bool{}, gone: map[string]bool{}}
+}
 
 // act gives one command. A careful operator leaves two nodes in beside the one
 // that may be about to fail.
@@ -76,11 +85,16 @@ func (w *world) in() int {
 	}
 	count := 0
 	for _, n := range p.store.State().Nodes {
-		if !n.Out {
+		if !n.Out && !n.Witness {
 			count++
 		}
 	}
 	return count
+}
+
+// answering counts the machines that are no witnesses.
+func (w *world) answering() int {
+	return len(slices.DeleteFunc(slices.Clone(w.all()), func(n *node) bool { return n.witness }))
 }
 
 // restore brings every node in again.
@@ -142,18 +156,26 @@ func (o *operator) check(st *raftstore.State) string {
 		if why := o.compare("out "+n.name, fmt.Sprint(st.Nodes[n.name].Out)); why != "" {
 			return why
 		}
+		if o.gone[st.Nodes[n.name].ServerID] {
+			return n.name + " is a member still, and to forget it was acknowledged"
+		}
 	}
 	for b, slot := range st.Services["web"].Map {
 		if why := o.compare(fmt.Sprint("pin ", b), slot.Pin); why != "" {
 			return why
 		}
 	}
+	clear(o.forgot)
 	return ""
 }
 
 func (o *operator) compare(what, is string) string {
 	want := o.wants[what]
 	if want == nil || want.acked == is {
+		return ""
+	}
+	if o.gave(what, want) && (is == "" || is == "false") {
+		*want = wanted{acked: is}
 		return ""
 	}
 	for _, m := range want.maybe {
@@ -177,4 +199,59 @@ func (o *operator) pinAll(n *node) {
 	o.propose(leader, raftstore.Command{Pin: &raftstore.Pin{
 		Service: "web", Buckets: hashmode.Range(0, webBuckets-1).String(), Node: n.name,
 	}}, sets)
+}
+
+// gave reports whether what was said may have gone with a node that is
+// forgotten.
+func (o *operator) gave(what string, want *wanted) bool {
+	if node, ok := strings.CutPrefix(what, "out "); ok {
+		return o.forgot[node]
+	}
+	return o.forgot[want.acked] || slices.ContainsFunc(want.maybe, func(node string) bool { return o.forgot[node] })
+}
+
+// forget has the cluster forget a node, asks again until it has, and returns
+// when ended is closed.
+func (o *operator) forget(n *node, ended <-chan struct{}) {
+	o.mu.Lock()
+	o.forgot[n.name] = true
+	o.mu.Unlock()
+	for {
+		if leader := o.world.leader(); leader != nil && leader != n && o.forgetOnce(leader, n) {
+			<-ended
+			return
+		}
+		if wait(o.world.timing.Renew, ended) != nil {
+			return
+		}
+	}
+}
+
+func (o *operator) forgetOnce(leader, n *node) (done bool) {
+	id := ""
+	if p := leader.running(); p != nil {
+		id = p.store.State().Nodes[n.name].ServerID
+	}
+	r, err := http.NewRequest(http.MethodPost, "https://"+leader.addr+"/v1/forget", nil)
+	if err != nil {
+		panic(err)
+	}
+	ctx, cancel := timeout(2 * time.Second)
+	defer cancel()
+	body := fmt.Sprintf(`{"node":%q}`, n.name)
+	got, err := ask(leader, r, []byte(body), ctx.Done())
+	if err != nil {
+		o.world.history.fault("operator: forget %s through %s: %v", n.name, leader.name, err)
+		return false
+	}
+	text := got.body.String()
+	o.world.history.fault("operator: forget %s through %s: %d %s", n.name, leader.name, got.status, text)
+	if got.status != http.StatusOK {
+		return strings.Contains(text, raftstore.ErrUnknownNode.Error())
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.acks++
+	o.gone[id] = true
+	return true
 }

@@ -33,7 +33,7 @@ func (w *world) calm() bool {
 	f := all[w.fate.below(len(all))]
 	w.judge.expect("rest", 0)
 	for _, n := range w.all() {
-		if w.in() < 3 {
+		if w.in() < min(3, w.answering()) {
 			w.operator.restore(n)
 		}
 	}
@@ -129,7 +129,7 @@ func (w *world) recover(after string) bool {
 
 // join adds a node to the cluster.
 func (w *world) join() bool {
-	n := w.add()
+	n := w.add(w.fate.chance(0.25))
 	w.judge.expect("join", bounded(4)(w))
 	w.history.fault("join of %s", n.name)
 	n.start()

@@ -63,15 +63,16 @@ func newWorld(s setting) *world {
 	w.judge = newJudge(w)
 	w.network = newNetwork(w)
 	w.operator = newOperator(w)
-	for range s.nodes {
-		w.add()
+	for i := range s.nodes {
+		w.add(s.seed%4 == 3 && i == s.nodes-1)
 	}
 	return w
 }
 
 // add adds a machine.
-func (w *world) add() *node {
+func (w *world) add(witness bool) *node {
 	n := newNode(w, len(w.machines))
+	n.witness = witness
 	w.judge.update(n.i, func(*opening) {})
 	w.mu.Lock()
 	w.machines = append(w.machines, n)
