@@ -40,6 +40,7 @@ func faults() []fault {
 		{"slow links", one, slowLinks},
 		{"lossy links", one, lossyLinks},
 		{"doubled requests", one, doubled},
+		{"held up", hung, heldUp},
 		{"disk stalls", hung, diskStall},
 		{"disk slow", hung, diskSlow},
 		{"disk full", hung, diskFull},
@@ -71,6 +72,17 @@ func stop(w *world, n *node, _ time.Duration) func() {
 		return func() {}
 	}
 	return p.freeze()
+}
+
+func heldUp(w *world, n *node, length time.Duration) func() {
+	p := n.running()
+	if p == nil {
+		return func() {}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.late = length
+	return func() {}
 }
 
 func stopInLease(w *world, n *node, length time.Duration) func() {

@@ -34,6 +34,8 @@ type process struct {
 	mu     sync.Mutex
 	frozen chan struct{} // closed when the process goes on
 	dead   bool
+	late   time.Duration                           // the next proposal is held up for so long
+	holder func(raftstore.Command) <-chan struct{} // what holds up a proposal, if it does
 	raft   *raftPort
 	api    handler
 }
@@ -149,6 +151,27 @@ func (l idleListener) Close() error {
 }
 
 func (l idleListener) Addr() net.Addr { return &net.UnixAddr{} }
+
+// holdUp waits while one goroutine that is about to propose is held up, as by a
+// log that nobody reads. The others go on.
+func (p *process) holdUp(c raftstore.Command) {
+	p.mu.Lock()
+	late, held := p.late, p.holder
+	p.late = 0
+	p.mu.Unlock()
+	if late > 0 {
+		p.sleep(late)
+	}
+	if held == nil {
+		return
+	}
+	if until := held(c); until != nil {
+		select {
+		case <-until:
+		case <-p.gone:
+		}
+	}
+}
 
 // alive reports whether the process was not killed.
 func (p *process) alive() bool {

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"earshot/raftstore"
 )
 
 // script is a schedule that chance seldom finds.
@@ -28,6 +30,31 @@ func script(t *testing.T, nodes int, play func(w *world)) {
 func (w *world) followers() []*node {
 	leader := w.leader()
 	return slices.DeleteFunc(slices.Clone(w.all()), func(n *node) bool { return n == leader })
+}
+
+// TestLeaderWithAHungDiskIsCutOffP2: its Raft waits for the disk and learns of
+// no election, so that it believes to lead when it is back. The voters know
+// better.
+func TestLeaderWithAHungDiskIsCutOffP2(t *testing.T) {
+	script(t, 3, func(w *world) {
+		old := w.leader()
+		release := old.disk.stall()
+		w.timers.Go(func() { w.operator.pinAll(old) }) // something to write
+		time.Sleep(10 * time.Millisecond)
+		mend := cutOff(w, old, 0)
+		p := old.running()
+		for end := time.Now().Add(4 * w.timing.Lease); p.leads() && time.Now().Before(end); time.Sleep(time.Millisecond) {
+			if next := w.leader(); next != nil && next != old && next.running().store.State().Nodes[old.name].Failed {
+				break
+			}
+		}
+		if !p.leads() {
+			w.judge.fail("the script has missed: %s leads no more", old.name)
+		}
+		mend()
+		time.Sleep(2 * w.timing.Lease)
+		release()
+	})
 }
 
 // TestHeardWhileItsDeathWaitsForTheDiskP4: a node is silent until it is judged;
@@ -129,4 +156,52 @@ func TestALeaderThatIsStuckLeavesNobodyWaiting(t *testing.T) {
 			w.settle("a disk that hangs", time.Minute)
 		}
 	})
+}
+
+// TestADeathThatIsHeldUpP7: a leader judges a node and is held up before it
+// proposes. Meanwhile the node lives again, another leads and gives it a lease,
+// and hands over to the first: it leads again when its proposal comes.
+func TestADeathThatIsHeldUpP7(t *testing.T) {
+	script(t, 3, func(w *world) {
+		first, silent := w.leader(), w.followers()[0]
+		p := first.running()
+		judged, goOn := make(chan struct{}), make(chan struct{})
+		p.mu.Lock()
+		p.holder = func(c raftstore.Command) <-chan struct{} {
+			if c.Death == nil || c.Death.Node != silent.name {
+				return nil
+			}
+			close(judged)
+			p.mu.Lock()
+			p.holder = nil
+			p.mu.Unlock()
+			return goOn
+		}
+		p.mu.Unlock()
+		thaw := silent.running().freeze()
+		<-judged
+		thaw()
+		other := w.followers()[1]
+		w.handTo(other)
+		for w.judge.left(silent.i) == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		w.handTo(first)
+		w.network.change(first.i, silent.i, func(l *link) { l.slow = 20 * time.Millisecond })
+		close(goOn)
+		time.Sleep(w.timing.Lease)
+		w.network.change(first.i, silent.i, func(l *link) { l.slow = 0 })
+	})
+}
+
+// handTo makes a node the leader.
+func (w *world) handTo(n *node) {
+	for end := time.Now().Add(time.Minute); w.leader() != n && time.Now().Before(end); {
+		if leader := w.leader(); leader != nil {
+			ctx, cancel := timeout(w.timing.Lease)
+			_ = leader.running().store.Transfer(ctx)
+			cancel()
+		}
+		time.Sleep(time.Millisecond)
+	}
 }

@@ -22,6 +22,7 @@ func (s storePort) Changed() (<-chan struct{}, func()) { return s.store.Changed(
 
 func (s storePort) Propose(ctx context.Context, c raftstore.Command) (uint64, error) {
 	s.pass()
+	s.holdUp(c)
 	index, err := s.store.Propose(ctx, c)
 	s.pass()
 	return index, err
