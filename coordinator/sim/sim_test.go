@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -26,6 +27,7 @@ func TestMain(m *testing.M) {
 	flag.Bool("sim.debug", false, "keep debug logs in the history")
 	flag.Int("sim.events", 150, "events to print of a run that fails")
 	flag.Duration("sim.still", 2*time.Minute, "real time for which a run's own time may stand still")
+	debug.SetGCPercent(400) // there is little to keep, and much that comes and goes
 	os.Exit(m.Run())
 }
 
