@@ -214,6 +214,8 @@ func (s *modelStore) ServerID() string { return "id-a" }
 
 func (s *modelStore) Transfer(context.Context) error { return nil }
 
+func (s *modelStore) Resign() {}
+
 func (s *modelStore) Halted() error { return nil }
 
 // noPeers is a network without anybody.

@@ -157,6 +157,7 @@ func (l *leader) tick(ctx context.Context, now time.Time) error {
 		l.log.Error("cannot hand over", "error", err)
 	}
 	if l.leadsIn(l.term) && ctx.Err() == nil {
+		l.store.Resign()
 		return errStuck
 	}
 	return nil

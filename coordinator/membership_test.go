@@ -269,3 +269,42 @@ func TestHaltedLeaderGivesWay(t *testing.T) {
 		t.Errorf("%v, handed over %d times, leads in term %d", err, store.gave, l.term)
 	}
 }
+
+// stuckStore has a disk that hangs.
+type stuckStore struct {
+	*modelStore
+	resigned bool
+}
+
+func (s *stuckStore) Propose(ctx context.Context, _ raftstore.Command) (uint64, error) {
+	<-ctx.Done()
+	return 0, raftstore.ErrUnknown
+}
+
+func (s *stuckStore) Transfer(context.Context) error { return raftstore.ErrNotHandedOver }
+
+func (s *stuckStore) Resign() { s.resigned = true }
+
+// Its Raft goes on with heartbeats for as long as the agent takes to end, and
+// nobody else is elected before they cease.
+func TestLeaderThatCannotCommitResignsP10(t *testing.T) {
+	timing, err := NewTiming(300*time.Millisecond, 4*time.Millisecond, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		store := &stuckStore{modelStore: &modelStore{history: newHistory(t), lead: raftstore.Leadership{Term: testTerm, Self: true}}}
+		l := &leader{
+			store: store, timing: timing, ledger: &ledger{timing: timing}, news: newNews(), heard: &hearsay{},
+			log: slog.New(slog.DiscardHandler), term: testTerm, tickedAt: time.Now(), ranAt: time.Now(),
+		}
+		l.ledger.begin(testTerm, time.Now(), 0, "")
+		if err := l.step(t.Context()); err != nil || store.resigned {
+			t.Fatalf("before the proof is due: %v, resigned: %v", err, store.resigned)
+		}
+		time.Sleep(timing.Tick)
+		if err := l.step(t.Context()); !errors.Is(err, errStuck) || !store.resigned {
+			t.Fatalf("cannot commit: %v, resigned: %v", err, store.resigned)
+		}
+	})
+}

@@ -30,6 +30,9 @@ type Store interface {
 	ServerID() string
 	// Transfer hands the leadership over, if it is ours.
 	Transfer(ctx context.Context) error
+	// Resign has the others hear no leader here any more, whatever this one's
+	// Raft still does. Only the end of the agent may follow.
+	Resign()
 	// Halted says why the state can no longer be followed, or nil.
 	Halted() error
 }

@@ -1,6 +1,8 @@
 package raftstore
 
 import (
+	"errors"
+	"io"
 	"log/slog"
 	"testing"
 	"testing/synctest"
@@ -136,5 +138,62 @@ func TestRolesWaitForHeartbeats(t *testing.T) {
 	case <-done:
 	case <-time.After(20 * time.Second):
 		t.Fatal("whoever waits at the gate keeps the bubble's time from passing")
+	}
+}
+
+// loud is a network that counts what is sent.
+type loud struct {
+	Network
+	sent int
+}
+
+func (l *loud) AppendEntries(raft.ServerID, raft.ServerAddress, *raft.AppendEntriesRequest, *raft.AppendEntriesResponse) error {
+	l.sent++
+	return nil
+}
+
+func (l *loud) InstallSnapshot(raft.ServerID, raft.ServerAddress, *raft.InstallSnapshotRequest, *raft.InstallSnapshotResponse, io.Reader) error {
+	l.sent++
+	return nil
+}
+
+func (l *loud) RequestVote(raft.ServerID, raft.ServerAddress, *raft.RequestVoteRequest, *raft.RequestVoteResponse) error {
+	l.sent++
+	return nil
+}
+
+func (l *loud) RequestPreVote(raft.ServerID, raft.ServerAddress, *raft.RequestPreVoteRequest, *raft.RequestPreVoteResponse) error {
+	l.sent++
+	return nil
+}
+
+func (l *loud) TimeoutNow(raft.ServerID, raft.ServerAddress, *raft.TimeoutNowRequest, *raft.TimeoutNowResponse) error {
+	l.sent++
+	return nil
+}
+
+// Whatever Raft still does, nobody hears it (rule P10).
+func TestWhoHasResignedSaysNothing(t *testing.T) {
+	network := &loud{}
+	tr := carriedBy(network, nil, time.Second)
+	s := &Store{engine: &engine{transport: tr}}
+	all := func() (errs []error) {
+		errs = append(errs, tr.AppendEntries("b", "b", &raft.AppendEntriesRequest{}, nil))
+		errs = append(errs, tr.AppendEntries("b", "b", &raft.AppendEntriesRequest{PrevLogEntry: 1}, nil))
+		errs = append(errs, tr.InstallSnapshot("b", "b", &raft.InstallSnapshotRequest{}, nil, nil))
+		errs = append(errs, tr.RequestVote("b", "b", nil, nil), tr.RequestPreVote("b", "b", nil, nil))
+		return append(errs, tr.TimeoutNow("b", "b", nil, nil))
+	}
+	if err := errors.Join(all()...); err != nil || network.sent != 6 {
+		t.Fatalf("%d of 6 calls are sent: %v", network.sent, err)
+	}
+	s.Resign()
+	for i, err := range all() {
+		if err == nil {
+			t.Errorf("call %d: sent by one that has resigned", i)
+		}
+	}
+	if network.sent != 6 {
+		t.Errorf("%d calls are sent by one that has resigned", network.sent-6)
 	}
 }

@@ -169,3 +169,14 @@ func (s *Store) Transfer(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Resign has Raft say nothing to anybody any more. A leader whose disk hangs
+// sends heartbeats still, even while it ends, and as long as it does nobody
+// else is elected (rule P10). After it the store can only be ended.
+func (s *Store) Resign() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.engine != nil {
+		s.engine.transport.mute.Store(true)
+	}
+}

@@ -12,7 +12,7 @@ import (
 func (t *transport) AppendEntries(id raft.ServerID, at raft.ServerAddress, q *raft.AppendEntriesRequest, a *raft.AppendEntriesResponse) error {
 	again := func() bool { return !isHeartbeat(q) && t.stillAppends(id, at, q.Term) }
 	return t.insist(again, func() error {
-		return t.Network.AppendEntries(id, meantFor(id, at), q, a)
+		return t.say(func() error { return t.Network.AppendEntries(id, meantFor(id, at), q, a) })
 	})
 }
 
@@ -21,7 +21,7 @@ func (t *transport) InstallSnapshot(id raft.ServerID, at raft.ServerAddress, q *
 	source := &touched{Reader: data}
 	again := func() bool { return !source.begun && t.stillAppends(id, at, q.Term) }
 	return t.insist(again, func() error {
-		return t.Network.InstallSnapshot(id, meantFor(id, at), q, a, source)
+		return t.say(func() error { return t.Network.InstallSnapshot(id, meantFor(id, at), q, a, source) })
 	})
 }
 
@@ -46,7 +46,7 @@ func (r *touched) Read(p []byte) (int, error) {
 func (t *transport) insist(again func() bool, call func() error) error {
 	for {
 		err := call()
-		if err == nil || !again() {
+		if err == nil || t.mute.Load() || !again() {
 			return err
 		}
 		timer := time.NewTimer(t.retry)

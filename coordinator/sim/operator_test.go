@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -199,6 +200,13 @@ func (o *operator) pinAll(n *node) {
 	o.propose(leader, raftstore.Command{Pin: &raftstore.Pin{
 		Service: "web", Buckets: hashmode.Range(0, webBuckets-1).String(), Node: n.name,
 	}}, sets)
+}
+
+// pin gives one bucket to a node, through another.
+func (o *operator) pin(through *node, bucket int, to *node) {
+	o.propose(through, raftstore.Command{Pin: &raftstore.Pin{
+		Service: "web", Buckets: strconv.Itoa(bucket), Node: to.name,
+	}}, map[string]string{fmt.Sprint("pin ", bucket): to.name})
 }
 
 // gave reports whether what was said may have gone with a node that is

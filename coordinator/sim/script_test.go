@@ -105,6 +105,51 @@ func TestAnswersThatComeTooLateP5(t *testing.T) {
 	})
 }
 
+// TestLeaderWhoseDiskHangsP10: its heartbeats and its grants need no disk, but
+// nobody buries a node that dies meanwhile.
+func TestLeaderWhoseDiskHangsP10(t *testing.T) {
+	script(t, 5, func(w *world) {
+		release := w.leader().disk.stall()
+		dead := w.followers()[0]
+		dead.kill()
+		// One until the silence is noticed, two for the death, two for the proof
+		// that nothing can be committed, one to hand over; an election, and the
+		// next leader's wait.
+		w.judge.expect("a leader that cannot bury", bounded(9)(w))
+		time.Sleep(20 * w.timing.Lease)
+		w.judge.look()
+		release()
+		dead.start()
+	})
+}
+
+// TestTwoCandidatesOfOneTermP9: they do not hear each other, and ask the third
+// node for its vote at the same time.
+func TestTwoCandidatesOfOneTermP9(t *testing.T) {
+	script(t, 3, func(w *world) {
+		for range 4 {
+			third := w.leader()
+			a, b := w.followers()[0], w.followers()[1]
+			w.cut(a, b, 1)
+			w.cut(b, a, 1)
+			thaw := third.running().freeze()
+			time.Sleep(w.timing.Lease * 3 / 5)
+			thaw()
+			for range 20 {
+				time.Sleep(w.timing.Lease / 20)
+				for i, n := range []*node{a, b} {
+					w.timers.Go(func() { w.operator.pin(n, i, w.all()[i]) })
+				}
+			}
+			w.cut(a, b, -1)
+			w.cut(b, a, -1)
+			if !w.settle("two candidates", time.Minute) {
+				return
+			}
+		}
+	})
+}
+
 // TestRestartOverAHandoffP11: what a restarting agent has on its disk ends
 // before the map in its kernel, under a lease of 10 s.
 func TestRestartOverAHandoffP11(t *testing.T) {

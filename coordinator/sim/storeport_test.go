@@ -67,4 +67,9 @@ func (s storePort) Expel(ctx context.Context, id string) error {
 	return err
 }
 
+func (s storePort) Resign() {
+	s.pass()
+	s.store.Resign()
+}
+
 func (s storePort) Halted() error { return s.store.Halted() }
