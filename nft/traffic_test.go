@@ -231,3 +231,9 @@ func leased(t *testing.T, p *Plane, index uint64, services ...Service) {
 	must(t, p.Apply(Ruleset{Index: index, Services: services}))
 	must(t, p.Lease(time.Now().Add(time.Hour)))
 }
+
+// leaseLong gives a lease that outlasts the test.
+func leaseLong(t testing.TB, p *Plane) {
+	t.Helper()
+	must(t, p.Lease(time.Now().Add(time.Hour)))
+}

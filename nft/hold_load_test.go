@@ -1,0 +1,149 @@
+package nft
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/mdlayher/packet"
+	"golang.org/x/sys/unix"
+
+	"earshot/hashmode"
+)
+
+// Datagrams that the client's kernel sends as one (GSO) wait as one, and all
+// of them arrive.
+func TestHoldJoinedPackets(t *testing.T) {
+	eachIP(t, func(t *testing.T, v6 bool) {
+		const datagrams, size = 10, 1000
+		w := newWorld(t)
+		p := w.plane()
+		s := webOf(v6, hashmode.Set{}, hashmode.Set{}, hashmode.Set{})
+		s.Take = all16()
+		leasedHold(t, p, s)
+		k := w.keep(p)
+		w.believe(s.Address, s.MAC)
+		var server net.PacketConn
+		w.node.Do(func() {
+			var err error
+			server, err = net.ListenPacket("udp", netip.AddrPortFrom(s.Address, 80).String())
+			must(t, err)
+		})
+		defer server.Close()
+		w.client.Do(func() {
+			c, err := net.Dial("udp", netip.AddrPortFrom(s.Address, 80).String())
+			must(t, err)
+			defer c.Close()
+			raw, err := c.(*net.UDPConn).SyscallConn()
+			must(t, err)
+			var optErr error
+			must(t, raw.Control(func(fd uintptr) { optErr = unix.SetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_SEGMENT, size) }))
+			must(t, optErr)
+			_, err = c.Write(make([]byte, datagrams*size))
+			must(t, err)
+		})
+		k.decide(Pass, k.wait(1)...)
+		must(t, server.SetReadDeadline(time.Now().Add(5*time.Second)))
+		for i := range datagrams {
+			n, _, err := server.ReadFrom(make([]byte, 2*size))
+			if err != nil || n != size {
+				t.Fatalf("datagram %d: %d bytes, %v", i+1, n, err)
+			}
+		}
+		if use := p.HoldUse(); use.Held != 1 {
+			t.Errorf("use %+v", use)
+		}
+	})
+}
+
+// A flood at a moving bucket is held up to the rate, and counted beyond it;
+// what opens TCP connections is counted apart.
+func TestHoldRate(t *testing.T) {
+	w := newWorld(t)
+	p := w.plane()
+	leasedHold(t, p, inState(false, "take", 5))
+	k := w.keep(p)
+	conn, _ := w.raw()
+	mac := w.clusterMAC(shared())
+	from := clientOf(ownAll().Hash, 5, 0)
+	frame := udp(from, 80).Frames(w.clientMAC, mac)[0]
+	// More come in a time than may be held in it: the burst, and the rate.
+	tooMany := fmt.Sprintf("held: more than %d in a second", HoldRate)
+	for sent := 0; w.dropped(tooMany) == 0; {
+		if sent > 50*HoldRate {
+			t.Fatalf("%d packets were sent, none was too many", sent)
+		}
+		for range HoldRate / 2 {
+			if _, err := conn.WriteTo(frame, &packet.Addr{HardwareAddr: mac}); err != nil {
+				t.Fatal(err)
+			}
+			sent++
+		}
+	}
+	must(t, k.stop()) // the flood is no more looked at
+	k = w.keep(p)
+	o := w.observer()
+	if passed, held := k.send2(o, tcp(from, 2)); passed != 0 || !held[0].Opens {
+		t.Errorf("a SYN beside the flood: %d passed, held %+v", passed, held)
+	}
+}
+
+// BenchmarkHold is the way of a packet through the queue with a Pass at once.
+func BenchmarkHold(b *testing.B) {
+	w := newWorld(b)
+	p := w.plane()
+	s := ownAll()
+	must(b, p.Apply(heldBy(1, s)))
+	leaseLong(b, p)
+	w.queueAll()
+	ctx, cancel := context.WithCancel(context.Background())
+	ready, ended := make(chan struct{}), make(chan error, 1)
+	var decisions []Decision
+	go func() {
+		ended <- p.Hold(ctx, func() { close(ready) }, func(held []HeldPacket) {
+			decisions = decisions[:0]
+			for _, h := range held {
+				decisions = append(decisions, Decision{h.ID, Pass})
+			}
+			must(b, p.Decide(decisions))
+		})
+	}()
+	<-ready
+	conn, _ := w.raw()
+	mac := w.clusterMAC(s.Address)
+	var frames [][]byte
+	for port := range 1000 {
+		frames = append(frames, udp(netip.AddrPortFrom(remote(false, 1), uint16(2000+port)), 80).Frames(w.clientMAC, mac)[0])
+	}
+	sent := uint64(0)
+	for b.Loop() {
+		for _, f := range frames {
+			if _, err := conn.WriteTo(f, &packet.Addr{HardwareAddr: mac}); err != nil {
+				b.Fatal(err)
+			}
+			sent++
+		}
+		eventually(b, "all passed", func() bool { return p.HoldUse().Passed == sent })
+	}
+	b.ReportMetric(float64(sent)/b.Elapsed().Seconds(), "packets/s")
+	cancel()
+	must(b, <-ended)
+}
+
+// queueAll puts all datagrams to the shared address into our queue, without
+// the limit of our own rules.
+func (w *world) queueAll() {
+	table := &nftables.Table{Name: "all", Family: inet}
+	w.node.Do(func() {
+		c, err := nftables.New()
+		must(w.t, err)
+		c.AddTable(table)
+		addChain(c, table, chain{name: "prerouting", hook: &hook{num: *nftables.ChainHookPrerouting, priority: -140}})
+		c.AddRule(&nftables.Rule{Table: table, Chain: &nftables.Chain{Name: "prerouting"}, Exprs: when(isIP(inet, false), ipDest(shared()), hold(w.queue)).exprs()})
+		must(w.t, c.Flush())
+	})
+}
