@@ -318,6 +318,9 @@ func (p *Plane) Queue() Queue { return p.queue }
 
 // findQueue tries nf_tables' own queue first: nft lists it in full.
 func (p *Plane) findQueue() Queue {
+	if !p.ns.queuesServed() {
+		return QueueNone
+	}
 	for _, q := range []Queue{QueueExpression, QueueTarget} {
 		if p.tryFeature(queueFeature(q)) == nil {
 			return q

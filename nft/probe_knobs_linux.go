@@ -42,19 +42,26 @@ func knobs(a address) []knob {
 func probeKnobs(service string, a address) []Finding {
 	var findings []Finding
 	for _, k := range knobs(a) {
-		v, err := readKnob(k, a.Interface)
-		if errors.Is(err, os.ErrNotExist) {
-			continue
+		if f, ok := probeKnob(service, k, a.Interface); ok {
+			findings = append(findings, f)
 		}
-		f := Finding{Service: service, Severity: OK, What: fmt.Sprintf("%s is %d", strings.ReplaceAll(k.path, "/", "."), v), Err: err}
-		switch writable := unix.Access("/proc/sys/"+k.path, unix.W_OK) == nil; {
-		case err == nil && (k.good(v) || k.ours && writable):
-		default:
-			f.Severity, f.Mend = k.bad, k.mend
-		}
-		findings = append(findings, f)
 	}
 	return findings
+}
+
+// probeKnob looks at one setting; ok is false where there is none.
+func probeKnob(service string, k knob, ifname string) (f Finding, ok bool) {
+	v, err := readKnob(k, ifname)
+	if errors.Is(err, os.ErrNotExist) {
+		return f, false
+	}
+	f = Finding{Service: service, Severity: OK, What: fmt.Sprintf("%s is %d", strings.ReplaceAll(k.path, "/", "."), v), Err: err}
+	switch writable := unix.Access("/proc/sys/"+k.path, unix.W_OK) == nil; {
+	case err == nil && (k.good(v) || k.ours && writable):
+	default:
+		f.Severity, f.Mend = k.bad, k.mend
+	}
+	return f, true
 }
 
 // readKnob reads a setting. Of those of an interface, IPv4 uses the larger of

@@ -44,7 +44,8 @@ func Probe(services []Service) []Finding {
 	if _, err := p.Flows(nil); err != nil {
 		flows.Severity, flows.Mend, flows.Err = Warn, "use CONFIG_NF_CT_NETLINK and CONFIG_INET_TCP_DIAG, or drains end at their limit only", err
 	}
-	findings = append(findings, flows)
+	findings = append(findings, flows, p.probeQueue())
+	findings = append(findings, p.ProbeConntrack()...)
 	addrs, names, err := p.listAddresses()
 	if err != nil {
 		return append(findings, Finding{Severity: Fail, What: "addresses of this node", Err: err})
