@@ -135,6 +135,15 @@ func whole(v6 bool) clause {
 	}}
 }
 
+// isTestFrame: what Hear sends. The kernel would answer that it has no such
+// protocol, and count a flow.
+func isTestFrame() clause {
+	return clause{fmt.Sprintf("meta l4proto %d th dport %d", testProtocol, testPort), []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg}, equal(testProtocol),
+		load(expr.PayloadBaseTransportHeader, 2, 2), equal(binary.BigEndian.AppendUint16(nil, testPort)...),
+	}}
+}
+
 func etherDest(mac net.HardwareAddr) clause {
 	return clause{"ether daddr " + mac.String(), []expr.Any{load(expr.PayloadBaseLLHeader, 0, 6), equal(mac...)}}
 }

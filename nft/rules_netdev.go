@@ -93,6 +93,7 @@ func frameChain(a address, withForeign bool) chain {
 		rules = append(rules, when(neighbour(), host))
 	}
 	rules = append(rules,
+		dropped("test frame", isTestFrame()),
 		dropped("foreign bucket", isIP(netdev, v6), restHash(a).in(), notIn(setHeard(a.Services[0].Name))),
 		when(goTo(chainHeard(a.Addr))))
 	return chain{name: chainAddress(a.Addr), rules: rules}
