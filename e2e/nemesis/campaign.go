@@ -241,7 +241,7 @@ func (c *campaign) judge(until moment) (gap time.Duration, err error) {
 	for _, f := range c.fresh(r.overlaps(places), until) {
 		object(f, "")
 	}
-	gaps := c.fresh(r.gaps(places, interval{max(c.whole, until-memory), until}, c.excused), until)
+	gaps := c.fresh(r.gaps(places, interval{max(c.whole, until-memory), until}, c.excused, 3*c.o.lease), until)
 	for _, f := range longer(gaps, c.o.bound()) {
 		stalls := c.pulse.within(interval{f.from - c.o.lease, f.to})
 		if most := allowance(stalls, c.o.lease, c.o.bound()); f.length() > most {

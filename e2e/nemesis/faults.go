@@ -36,6 +36,7 @@ func faults() []fault {
 		{name: "link down", weight: 4, strike: (*attack).linkDown},
 		{name: "service link down", weight: 2, strike: (*attack).serviceLinkDown},
 		{name: "power loss", weight: 3, strike: (*attack).powerLoss},
+		{name: "full disk", weight: 3, strike: (*attack).fullDisk},
 		{name: "clean restart", weight: 3, strike: (*attack).cleanRestart},
 		{name: "out and in", weight: 3, strike: (*attack).outAndIn},
 		{name: "move", weight: 2, strike: (*attack).moveByHand},

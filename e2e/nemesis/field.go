@@ -61,11 +61,20 @@ func newField(o options) (*field, error) {
 	f := &field{Lab: l, servers: map[string]*load.Server{}, agents: map[string]*coordinator.Client{}, away: map[string]bool{}}
 	for _, n := range l.Nodes {
 		f.agents[n.Name] = coordinator.NewClient(n.Path("sock"))
-		if err := f.serve(n); err != nil {
-			return nil, errors.Join(err, l.Close())
+		if err := errors.Join(smallDisk(n), f.serve(n)); err != nil {
+			return nil, errors.Join(err, f.Close())
 		}
 	}
 	return f, nil
+}
+
+// Close ends everything.
+func (f *field) Close() error {
+	var errs []error
+	for _, n := range f.Nodes {
+		errs = append(errs, detachDisk(n))
+	}
+	return errors.Join(append(errs, f.Lab.Close())...)
 }
 
 // serve starts a node's servers.

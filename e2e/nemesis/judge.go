@@ -53,13 +53,16 @@ func (r record) overlaps(places []place) []finding {
 }
 
 // gaps are the times within a range, but for excused ones, in which certainly
-// no node opened flows in a bucket (I2).
-func (r record) gaps(places []place, within interval, excused []interval) []finding {
+// no node opened flows in a bucket (I2). A node that takes a bucket does, for a
+// lease after the release, so that a take of up to the given length is no gap.
+func (r record) gaps(places []place, within interval, excused []interval, take time.Duration) []finding {
 	var all findings
 	for _, p := range places {
 		covered := slices.Clone(excused)
 		for _, t := range r {
 			covered = append(covered, t.open(p, possible)...)
+			takes := slices.DeleteFunc(possible(t.takes[p]), func(i interval) bool { return i.length() > take })
+			covered = append(covered, intersect(possible(t.leases), takes)...)
 		}
 		for _, gap := range missing(within, covered) {
 			if gap.length() > 0 {

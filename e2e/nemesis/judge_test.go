@@ -70,18 +70,28 @@ func TestOverlapsOfLeases(t *testing.T) {
 func TestGaps(t *testing.T) {
 	r := record{"n1": always(ms(0), ms(100)), "n2": always(ms(500), ms(900))}
 	within := interval{10 * time.Millisecond, 800 * time.Millisecond}
-	got := r.gaps([]place{first}, within, nil)
+	got := r.gaps([]place{first}, within, nil, 0)
 	if len(got) != 1 || got[0].interval != (interval{101 * time.Millisecond, 500 * time.Millisecond}) {
 		t.Errorf("%v", got)
 	}
 	if long := longer(got, 300*time.Millisecond); len(long) != 1 {
 		t.Errorf("%v", long)
 	}
-	if got := r.gaps([]place{first}, within, []interval{{90 * time.Millisecond, 450 * time.Millisecond}}); longest(got) != 50*time.Millisecond {
+	if got := r.gaps([]place{first}, within, []interval{{90 * time.Millisecond, 450 * time.Millisecond}}, 0); longest(got) != 50*time.Millisecond {
 		t.Errorf("%v", got)
 	}
-	if got := r.gaps([]place{{web, 8}}, within, nil); longest(got) != within.length() {
+	if got := r.gaps([]place{{web, 8}}, within, nil, 0); longest(got) != within.length() {
 		t.Errorf("a bucket that nobody ever had: %v", got)
+	}
+	taker := always(ms(300), ms(900))
+	taker.holds = map[place][]span{}
+	taker.take(first, ms(300), true)
+	taker.take(first, ms(500), false)
+	r["n3"] = taker
+	for most, want := range map[time.Duration]time.Duration{250 * time.Millisecond: 199 * time.Millisecond, 150 * time.Millisecond: 399 * time.Millisecond} {
+		if got := r.gaps([]place{first}, within, nil, most); longest(got) != want {
+			t.Errorf("with a take of 200 ms where %v are allowed: %v", most, got)
+		}
 	}
 }
 

@@ -33,6 +33,8 @@ type options struct {
 	faults  int
 	minutes float64
 	kills   int
+	calm    float64
+	busy    int
 	only    string
 	keep    bool
 	nodes   int
@@ -68,9 +70,11 @@ func parseOptions(args []string, w io.Writer) (options, error) {
 	flags := flag.NewFlagSet("nemesis", flag.ContinueOnError)
 	flags.SetOutput(w)
 	flags.Uint64Var(&o.seed, "seed", 0, "of all random choices (default: from the clock)")
-	flags.IntVar(&o.faults, "faults", 0, "end after so many faults (default 100 without -minutes and -kills)")
+	flags.IntVar(&o.faults, "faults", 0, "end after so many faults (default 100 without -minutes, -kills and -calm)")
 	flags.Float64Var(&o.minutes, "minutes", 0, "end after so many minutes")
 	flags.IntVar(&o.kills, "kills", 0, "kill all agents at once so often, while commands run, and look for lost ones")
+	flags.Float64Var(&o.calm, "calm", 0, "break nothing for so many minutes: nothing may change")
+	flags.IntVar(&o.busy, "busy", 0, "so many busy processes run beside a calm")
 	flags.StringVar(&o.only, "only", "", "only faults with this `text` in their names")
 	flags.BoolVar(&o.keep, "keep-going", false, "go on after an objection, and list all of them at the end")
 	flags.IntVar(&o.nodes, "nodes", 3, "nodes of the cluster, 3 or more")
@@ -88,7 +92,7 @@ func parseOptions(args []string, w io.Writer) (options, error) {
 	if o.seed == 0 {
 		o.seed = uint64(time.Now().UnixNano()) & 0xffffff
 	}
-	if o.faults == 0 && o.minutes == 0 && o.kills == 0 {
+	if o.faults == 0 && o.minutes == 0 && o.kills == 0 && o.calm == 0 {
 		o.faults = 100
 	}
 	return o, nil
@@ -125,10 +129,16 @@ func run(o options) int {
 	return 0
 }
 
-// carryOut runs the faults, the kills, or one after the other.
+// carryOut runs the faults, the calm and the kills that were asked for, one
+// after the other.
 func carryOut(ctx context.Context, o options, out io.Writer) (err error) {
 	if o.faults > 0 || o.minutes > 0 {
 		if err := attackFor(ctx, o, out); err != nil {
+			return err
+		}
+	}
+	if o.calm > 0 {
+		if err := calm(ctx, o, out); err != nil {
 			return err
 		}
 	}

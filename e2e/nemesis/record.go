@@ -34,13 +34,23 @@ type place struct {
 type timeline struct {
 	leases []span
 	holds  map[place][]span
+	// takes are when the node was taking a bucket: it holds what opens flows,
+	// and answers what is nobody else's.
+	takes map[place][]span
 }
 
-func newTimeline() *timeline { return &timeline{holds: map[place][]span{}} }
+func newTimeline() *timeline {
+	return &timeline{holds: map[place][]span{}, takes: map[place][]span{}}
+}
 
 // hold enters that the bucket is open from now on, or is not.
 func (t *timeline) hold(p place, at stamp, open bool) {
 	t.holds[p] = toggle(t.holds[p], at, open)
+}
+
+// take enters that the node takes the bucket from now on, or does not.
+func (t *timeline) take(p place, at stamp, taking bool) {
+	t.takes[p] = toggle(t.takes[p], at, taking)
 }
 
 // toggle begins a span or ends the last one.
@@ -76,9 +86,13 @@ func (t *timeline) unlease(at stamp) {
 
 // clone returns a copy that does not change.
 func (t *timeline) clone() *timeline {
-	c := &timeline{leases: slices.Clone(t.leases), holds: map[place][]span{}}
+	c := newTimeline()
+	c.leases = slices.Clone(t.leases)
 	for p, spans := range t.holds {
 		c.holds[p] = slices.Clone(spans)
+	}
+	for p, spans := range t.takes {
+		c.takes[p] = slices.Clone(spans)
 	}
 	return c
 }
@@ -87,8 +101,10 @@ func (t *timeline) clone() *timeline {
 func (t *timeline) forget(before moment) {
 	old := func(s span) bool { return s.to.hi < before }
 	t.leases = slices.DeleteFunc(t.leases, old)
-	for p := range t.holds {
-		t.holds[p] = slices.DeleteFunc(t.holds[p], old)
+	for _, spans := range []map[place][]span{t.holds, t.takes} {
+		for p := range spans {
+			spans[p] = slices.DeleteFunc(spans[p], old)
+		}
 	}
 }
 

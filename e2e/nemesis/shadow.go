@@ -17,7 +17,7 @@ const slack = 2 * time.Millisecond
 type shadow struct {
 	*timeline
 	jiffy   time.Duration
-	buckets map[string]map[hashmode.Bucket]bool // elements of "web_own", "web_inherit"
+	buckets map[string]map[hashmode.Bucket]bool // elements of "web_own", "web_inherit", "web_take"
 	slots   [2]slot
 	touched map[place]bool // since the last transaction
 	leased  bool           // a slot was touched
@@ -34,11 +34,22 @@ func newShadow(jiffy time.Duration) *shadow {
 	return &shadow{timeline: newTimeline(), jiffy: jiffy, buckets: map[string]map[hashmode.Bucket]bool{}, touched: map[place]bool{}}
 }
 
-// The sets that let a bucket's flows be opened.
+// The sets that let a bucket's flows be opened, and that of those that are taken.
 const (
 	suffixOwn     = "_own"
 	suffixInherit = "_inherit"
+	suffixTake    = "_take"
 )
+
+// serviceOf reads the service off a set of buckets.
+func serviceOf(set string) (service string, ok bool) {
+	for _, suffix := range []string{suffixOwn, suffixInherit, suffixTake} {
+		if service, ok := strings.CutSuffix(set, suffix); ok {
+			return service, true
+		}
+	}
+	return "", false
+}
 
 // apply enters one transaction.
 func (s *shadow) apply(changes []change, at stamp) {
@@ -47,6 +58,7 @@ func (s *shadow) apply(changes []change, at stamp) {
 	}
 	for p := range s.touched {
 		s.hold(p, at, s.buckets[p.service+suffixOwn][p.bucket] || s.buckets[p.service+suffixInherit][p.bucket])
+		s.take(p, at, s.buckets[p.service+suffixTake][p.bucket])
 	}
 	clear(s.touched)
 	if s.leased {
@@ -121,7 +133,7 @@ func (s *shadow) element(c change, at stamp) {
 			s.slots[i].selected, s.leased = c.add, true
 		}
 	}
-	if len(c.key) == 4 && (strings.HasSuffix(c.set, suffixOwn) || strings.HasSuffix(c.set, suffixInherit)) {
+	if _, ok := serviceOf(c.set); ok && len(c.key) == 4 {
 		s.bucket(c.set, hashmode.Bucket(binary.NativeEndian.Uint32(c.key)), c.add)
 	}
 }
@@ -136,6 +148,6 @@ func (s *shadow) bucket(set string, b hashmode.Bucket, in bool) {
 	} else {
 		delete(s.buckets[set], b)
 	}
-	service := strings.TrimSuffix(strings.TrimSuffix(set, suffixOwn), suffixInherit)
+	service, _ := serviceOf(set)
 	s.touched[place{service, b}] = true
 }

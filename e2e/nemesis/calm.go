@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	// judgeEvery is the time between two judgements of a calm.
+	judgeEvery = 10 * time.Second
+	// tellEvery is how many judgements there are to a line of progress.
+	tellEvery = 30
+)
+
+// alarms are what agents log when a node is given up, or leads anew.
+var alarms = []string{"node is silent", "lease lost", "msg=leading", "cannot commit"}
+
+// calm breaks nothing for so many minutes, with busy processes beside the
+// cluster: no node may be given up, no leader change, no bucket be without a
+// node.
+func calm(ctx context.Context, o options, out io.Writer) (err error) {
+	stop, err := keepBusy(o.busy)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	c, err := newCampaign(ctx, o, out)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.close()) }()
+	before := c.alarms()
+	end := time.Now().Add(time.Duration(o.calm * float64(time.Minute)))
+	var worst time.Duration
+	for i := 1; time.Now().Before(end) && ctx.Err() == nil; i++ {
+		select {
+		case <-ctx.Done():
+		case <-time.After(judgeEvery):
+		}
+		until, late := c.monitor.catchUp(context.Background())
+		gap, judgement := c.judge(until)
+		worst = max(worst, gap)
+		err = errors.Join(err, late, c.heed(judgement))
+		if i%tellEvery == 0 {
+			err = errors.Join(err, c.heed(c.hearWitness()), c.ask())
+			fmt.Fprintf(out, "%9.3fs %d alarms, longest gap %.2f leases, %d questions on the wire\n",
+				until.Seconds(), len(c.alarms())-len(before), float64(worst)/float64(o.lease), c.asked)
+		}
+		if err != nil {
+			return c.explain(err)
+		}
+	}
+	if err := c.heed(c.hearWitness()); err != nil {
+		return c.explain(err)
+	}
+	heard := c.alarms()[len(before):]
+	fmt.Fprintf(out, "%v with %d busy processes: %d alarms, longest gap %.2f leases, %d questions on the wire; this machine stalled %d times for %v or more\n%s\n",
+		c.monitor.known.Round(time.Second), o.busy, len(heard), float64(worst)/float64(o.lease), c.asked,
+		len(c.pulse.within(interval{0, never})), late, strings.Join(heard[:min(len(heard), shown)], "\n"))
+	if len(heard) > 0 || worst > 0 {
+		return fmt.Errorf("%w: nothing was broken", errJudged)
+	}
+	return nil
+}
+
+// alarms are the lines of all agents' logs that tell of trouble.
+func (c *campaign) alarms() []string {
+	var all []string
+	for _, n := range c.Nodes {
+		for line := range strings.Lines(n.Log()) {
+			for _, a := range alarms {
+				if strings.Contains(line, a) {
+					all = append(all, n.Name+" "+strings.TrimSpace(line))
+				}
+			}
+		}
+	}
+	return all
+}
+
+// keepBusy starts processes that compute for ever, each in ordinary priority.
+func keepBusy(n int) (stop func(), err error) {
+	var all []*exec.Cmd
+	stop = func() {
+		for _, cmd := range all {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		}
+	}
+	for range n {
+		cmd := exec.Command("sh", "-c", "while :; do :; done")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		if err := cmd.Start(); err != nil {
+			stop()
+			return nil, fmt.Errorf("start a busy process: %w", err)
+		}
+		all = append(all, cmd)
+	}
+	return stop, nil
+}
