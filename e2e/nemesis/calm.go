@@ -18,12 +18,15 @@ const (
 	tellEvery = 30
 )
 
-// alarms are what agents log when a node is given up, or leads anew.
-var alarms = []string{"node is silent", "lease lost", "msg=leading", "cannot commit"}
+// alarms are what agents log when a node is given up or falls silent.
+var alarms = []string{"node is silent", "lease lost", "cannot commit"}
+
+// elections are what they log when one begins to lead. It costs no client
+// anything, since leases go on: it is told, and no objection.
+var elections = []string{"msg=leading"}
 
 // calm breaks nothing for so many minutes, with busy processes beside the
-// cluster: no node may be given up, no leader change, no bucket be without a
-// node.
+// cluster: no node may be given up or fall silent, no bucket be without a node.
 func calm(ctx context.Context, o options, out io.Writer) (err error) {
 	stop, err := keepBusy(o.busy)
 	if err != nil {
@@ -35,7 +38,7 @@ func calm(ctx context.Context, o options, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.close()) }()
-	before := c.alarms()
+	before, led := len(c.logged(alarms)), len(c.logged(elections))
 	end := time.Now().Add(time.Duration(o.calm * float64(time.Minute)))
 	var worst time.Duration
 	for i := 1; time.Now().Before(end) && ctx.Err() == nil; i++ {
@@ -49,8 +52,8 @@ func calm(ctx context.Context, o options, out io.Writer) (err error) {
 		err = errors.Join(err, late, c.heed(judgement))
 		if i%tellEvery == 0 {
 			err = errors.Join(err, c.heed(c.hearWitness()), c.ask())
-			fmt.Fprintf(out, "%9.3fs %d alarms, longest gap %.2f leases, %d questions on the wire\n",
-				until.Seconds(), len(c.alarms())-len(before), float64(worst)/float64(o.lease), c.asked)
+			fmt.Fprintf(out, "%9.3fs %d alarms, %d elections, longest gap %.2f leases, %d questions on the wire\n",
+				until.Seconds(), len(c.logged(alarms))-before, len(c.logged(elections))-led, float64(worst)/float64(o.lease), c.asked)
 		}
 		if err != nil {
 			return c.explain(err)
@@ -59,9 +62,9 @@ func calm(ctx context.Context, o options, out io.Writer) (err error) {
 	if err := c.heed(c.hearWitness()); err != nil {
 		return c.explain(err)
 	}
-	heard := c.alarms()[len(before):]
-	fmt.Fprintf(out, "%v with %d busy processes: %d alarms, longest gap %.2f leases, %d questions on the wire; this machine stalled %d times for %v or more\n%s\n",
-		c.monitor.known.Round(time.Second), o.busy, len(heard), float64(worst)/float64(o.lease), c.asked,
+	heard := c.logged(alarms)[before:]
+	fmt.Fprintf(out, "%v with %d busy processes: %d alarms, %d elections, longest gap %.2f leases, %d questions on the wire; this machine stalled %d times for %v or more\n%s\n",
+		c.monitor.known.Round(time.Second), o.busy, len(heard), len(c.logged(elections))-led, float64(worst)/float64(o.lease), c.asked,
 		len(c.pulse.within(interval{0, never})), late, strings.Join(heard[:min(len(heard), shown)], "\n"))
 	if len(heard) > 0 || worst > 0 {
 		return fmt.Errorf("%w: nothing was broken", errJudged)
@@ -69,12 +72,12 @@ func calm(ctx context.Context, o options, out io.Writer) (err error) {
 	return nil
 }
 
-// alarms are the lines of all agents' logs that tell of trouble.
-func (c *campaign) alarms() []string {
+// logged are the lines of all agents' logs with one of the texts.
+func (c *campaign) logged(texts []string) []string {
 	var all []string
 	for _, n := range c.Nodes {
 		for line := range strings.Lines(n.Log()) {
-			for _, a := range alarms {
+			for _, a := range texts {
 				if strings.Contains(line, a) {
 					all = append(all, n.Name+" "+strings.TrimSpace(line))
 				}
