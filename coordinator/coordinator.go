@@ -355,6 +355,10 @@ func (c *Coordinator) problems() []string {
 	if c.cfg.Witness {
 		return all // services are nothing to it
 	}
+	// An unreadable table is none of the node's troubles: flows go on.
+	if use, err := c.kernel.Conntrack(); err == nil && use.NearlyFull() {
+		all = append(all, fmt.Sprintf("conntrack knows %d flows of %d at most: soon new ones are dropped; `sysctl -w net.netfilter.nf_conntrack_max=%d` makes room", use.Count, use.Max, 2*uint64(use.Max)))
+	}
 	return append(all, configProblems(c.store.State(), c.cfg.Services)...)
 }
 

@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"earshot/hashmode"
@@ -24,6 +25,34 @@ type drainer struct {
 	released   func() uint64
 	propose    func(context.Context, raftstore.Command) error
 	log        *slog.Logger
+
+	mu   sync.Mutex
+	ends map[string]time.Time // when the last drain is over at the latest, by service
+}
+
+// left is the time until the limit of each service's last drain.
+func (d *drainer) left(now time.Time) map[string]time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all := map[string]time.Duration{}
+	for service, end := range d.ends {
+		all[service] = max(end.Sub(now), 0)
+	}
+	return all
+}
+
+// expect notes until when drains may last.
+func (d *drainer) expect(st *raftstore.State, memory drains) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ends = map[string]time.Time{}
+	for service, buckets := range memory {
+		for _, e := range buckets {
+			if end := e.started.Add(st.Services[service].Drain); end.After(d.ends[service]) {
+				d.ends[service] = end
+			}
+		}
+	}
 }
 
 // draining is what a drainer remembers of one bucket.
@@ -64,6 +93,7 @@ func (d *drainer) look(ctx context.Context, memory drains) drains {
 	st, released := d.store.State(), d.released()
 	rs := desired(st, d.node, knowledge{interfaces: d.interfaces})
 	if !anyDrain(rs) {
+		d.expect(st, nil)
 		return drains{}
 	}
 	node := st.Nodes[d.node]
@@ -100,6 +130,7 @@ func (d *drainer) look(ctx context.Context, memory drains) drains {
 		}
 		d.report(ctx, s.Name, ended, seen)
 	}
+	d.expect(st, next)
 	return next
 }
 

@@ -49,7 +49,7 @@ func (c *Coordinator) leaderStatus(ctx context.Context) Status {
 }
 
 // report puts the status together.
-func (c *Coordinator) report(accounts map[string]account, flows map[string]map[string]int) Status {
+func (c *Coordinator) report(accounts map[string]account, flows map[string]map[string]flowsOf) Status {
 	st := c.store.State()
 	s := Status{
 		Cluster:  ClusterStatus{Epoch: st.Epoch, Node: c.cfg.Node, LeaseMS: c.cfg.Timing.Lease.Milliseconds()},
@@ -103,7 +103,7 @@ func nodeState(st *raftstore.State, n raftstore.Node) string {
 	return StateOut
 }
 
-func serviceStatus(st *raftstore.State, name string, l levels, flows map[string]map[string]int) ServiceStatus {
+func serviceStatus(st *raftstore.State, name string, l levels, flows map[string]map[string]flowsOf) ServiceStatus {
 	v := st.Services[name]
 	s := ServiceStatus{
 		Name: name, Address: v.Address.Addr().String(), MAC: v.MAC, Hash: string(v.Hash), Prefix: v.Prefix,
@@ -118,9 +118,11 @@ func serviceStatus(st *raftstore.State, name string, l levels, flows map[string]
 				pinned.Add(b)
 			}
 		}
+		f := flows[node][name]
 		s.Nodes = append(s.Nodes, ShareStatus{
 			Name: node, Own: mine.String(), Inherit: sets[inherit].String(), Waiting: sets[waiting].String(),
-			Drain: sets[drain].String(), Pinned: pinned.String(), Flows: flows[node][name],
+			Drain: sets[drain].String(), Pinned: pinned.String(), Flows: f.Active,
+			Closing: f.Closing, OldestMS: f.Oldest.Milliseconds(), DrainLeftMS: f.DrainLeft.Milliseconds(),
 		})
 	}
 	ownerless := hashmode.Set{}
@@ -133,29 +135,36 @@ func serviceStatus(st *raftstore.State, name string, l levels, flows map[string]
 	return s
 }
 
-// flows counts this node's own active flows.
+// flows counts this node's own flows.
 func (c *Coordinator) flows() (flowsAnswer, error) {
 	counts, err := c.kernel.Flows(c.services())
 	if err != nil {
 		return flowsAnswer{}, fmt.Errorf("count flows: %w", err)
 	}
-	answer := flowsAnswer{Flows: map[string]int{}}
+	now, left := time.Now(), c.drainer.left(time.Now())
+	answer := flowsAnswer{Services: map[string]flowsOf{}}
 	for service, buckets := range counts {
+		f := flowsOf{DrainLeft: left[service]}
 		for _, n := range buckets {
-			answer.Flows[service] += n.Active + n.Other
+			f.Active += n.Active + n.Other
+			f.Closing += n.Closing
+			if !n.Oldest.IsZero() {
+				f.Oldest = max(f.Oldest, now.Sub(n.Oldest))
+			}
 		}
+		answer.Services[service] = f
 	}
 	return answer, nil
 }
 
 // allFlows asks every node with a lease for its flows; who does not answer in
 // time is left out.
-func (c *Coordinator) allFlows(ctx context.Context, accounts map[string]account) map[string]map[string]int {
+func (c *Coordinator) allFlows(ctx context.Context, accounts map[string]account) map[string]map[string]flowsOf {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	st := c.store.State()
 	var mu sync.Mutex
-	all := map[string]map[string]int{}
+	all := map[string]map[string]flowsOf{}
 	var asking sync.WaitGroup
 	for _, node := range slices.Sorted(maps.Keys(accounts)) {
 		if accounts[node].left == 0 {
@@ -175,7 +184,7 @@ func (c *Coordinator) allFlows(ctx context.Context, accounts map[string]account)
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			all[node] = a.Flows
+			all[node] = a.Services
 		})
 	}
 	asking.Wait()

@@ -91,6 +91,14 @@ type ShareStatus struct {
 	// Flows in the node's conntrack for this service. Closing ones are not
 	// counted.
 	Flows int `json:"flows"`
+	// Closing: TCP connections of which one side has sent its FIN.
+	Closing int `json:"closing"`
+	// OldestMS is the age of the node's oldest flow, where its kernel keeps it
+	// (nf_conntrack_timestamp).
+	OldestMS int64 `json:"oldest_ms,omitempty"`
+	// DrainLeftMS is the time until all drains of the node are over at the
+	// latest.
+	DrainLeftMS int64 `json:"drain_left_ms,omitempty"`
 }
 
 // Which is the answer to `earshot which`.

@@ -80,7 +80,19 @@ type whoseAnswer struct {
 	Mine []bool `json:"mine"`
 }
 
-// flowsAnswer counts a node's flows: per service, those that are active.
+// flowsAnswer tells of a node's flows, by service.
 type flowsAnswer struct {
-	Flows map[string]int `json:"flows"`
+	Services map[string]flowsOf `json:"services"`
+}
+
+// flowsOf are a node's flows of one service.
+type flowsOf struct {
+	// Active: TCP connections, and what else conntrack knows. Closing: TCP
+	// connections of which one side has sent its FIN.
+	Active  int `json:"active"`
+	Closing int `json:"closing"`
+	// Oldest is the age of the oldest; zero when it is not known.
+	Oldest time.Duration `json:"oldest,omitempty"`
+	// DrainLeft is the time until the last of its drains is over at the latest.
+	DrainLeft time.Duration `json:"drain_left,omitempty"`
 }

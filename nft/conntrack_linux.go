@@ -8,12 +8,7 @@ import (
 
 // Conntrack tells how full the kernel's table of flows is.
 func (p *Plane) Conntrack() (use ConntrackUse, err error) {
-	err = p.ns.do(func() error {
-		c, err := conntrack.Dial(nil)
-		if err != nil {
-			return err
-		}
-		defer c.Close()
+	err = p.tracker.ask(func(c *conntrack.Conn) error {
 		g, err := c.StatsGlobal()
 		use = ConntrackUse{Count: g.Entries, Max: g.MaxEntries}
 		return err

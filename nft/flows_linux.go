@@ -3,6 +3,7 @@ package nft
 import (
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/ti-mo/conntrack"
 	"github.com/vishvananda/netlink"
@@ -21,6 +22,20 @@ type FlowCount struct {
 	// Other flows: UDP, ICMP echo and the like, as long as conntrack
 	// remembers them (30 s or more after their last packet).
 	Other int
+	// Oldest is when the oldest of them began; zero where the kernel does not
+	// say (sysctl net.netfilter.nf_conntrack_timestamp).
+	Oldest time.Time
+}
+
+// add counts the flows of m, too.
+func (n FlowCount) add(m FlowCount) FlowCount {
+	n.Active += m.Active
+	n.Closing += m.Closing
+	n.Other += m.Other
+	if n.Oldest.IsZero() || !m.Oldest.IsZero() && m.Oldest.Before(n.Oldest) {
+		n.Oldest = m.Oldest
+	}
+	return n
 }
 
 // flowKey tells TCP flows apart that conntrack and the sockets both list.
@@ -49,15 +64,14 @@ func (p *Plane) Flows(services []Service) (map[string]map[hashmode.Bucket]FlowCo
 	}
 	var flows []conntrack.Flow
 	var sockets []*netlink.Socket
+	err = p.tracker.ask(func(c *conntrack.Conn) (err error) {
+		flows, err = c.Dump(nil)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list conntrack: %w", err)
+	}
 	err = p.ns.do(func() error {
-		c, err := conntrack.Dial(nil)
-		if err != nil {
-			return fmt.Errorf("open conntrack: %w", err)
-		}
-		defer c.Close()
-		if flows, err = c.Dump(nil); err != nil {
-			return fmt.Errorf("list conntrack: %w", err)
-		}
 		// A socket that listens on [::] has its IPv4 connections as AF_INET6.
 		for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 			some, err := netlink.SocketDiagTCP(family)
@@ -105,7 +119,7 @@ const (
 func (c flowCounter) conntrack(f conntrack.Flow) {
 	key := keyOfTuple(f.TupleOrig)
 	if f.TupleOrig.Proto.Protocol != unix.IPPROTO_TCP {
-		c.add(f.TupleOrig.Proto.Protocol, key, FlowCount{Other: 1})
+		c.add(f.TupleOrig.Proto.Protocol, key, FlowCount{Other: 1, Oldest: f.Timestamp.Start})
 		return
 	}
 	if f.ProtoInfo.TCP == nil {
@@ -122,9 +136,9 @@ func (c flowCounter) conntrack(f conntrack.Flow) {
 	case state >= ctEstablished && here && !socket:
 		return // a late segment made conntrack believe in it again, for days
 	case state == ctFinWait || state == ctCloseWait || state == ctLastAck:
-		c.add(unix.IPPROTO_TCP, key, FlowCount{Closing: 1})
+		c.add(unix.IPPROTO_TCP, key, FlowCount{Closing: 1, Oldest: f.Timestamp.Start})
 	default:
-		c.add(unix.IPPROTO_TCP, key, FlowCount{Active: 1})
+		c.add(unix.IPPROTO_TCP, key, FlowCount{Active: 1, Oldest: f.Timestamp.Start})
 	}
 	delete(c.sockets, local)
 }
@@ -175,9 +189,6 @@ func (c flowCounter) add(protocol uint8, key flowKey, one FlowCount) {
 	}
 	service, spec := a.decider(protocol, key.server.Port())
 	bucket := spec.Bucket(key.client, key.server.Port())
-	n := c.counts[service.Name][bucket]
-	n.Active += one.Active
-	n.Closing += one.Closing
-	n.Other += one.Other
-	c.counts[service.Name][bucket] = n
+	counts := c.counts[service.Name]
+	counts[bucket] = counts[bucket].add(one)
 }

@@ -41,8 +41,9 @@ type Plane struct {
 	leaseMu sync.Mutex // guards what follows
 	lease   leaser
 
-	holds holder     // has a lock of its own
-	flows flowFinder // likewise
+	holds   holder     // has a lock of its own
+	flows   flowFinder // likewise
+	tracker tracker    // likewise
 }
 
 // An Option changes what a Plane makes of the kernel.
@@ -72,7 +73,7 @@ func Open(log *slog.Logger, options ...Option) (*Plane, error) {
 		wire:  wire{ns: ns, ports: ports},
 		lease: leaser{wire: wire{ns: ns, ports: ports}, now: time.Now},
 		holds: holder{length: queueLength, buffer: queueBuffer, theirs: wire{ns: ns, ports: ports}},
-		flows: flowFinder{ns: ns},
+		flows: flowFinder{ns: ns}, tracker: tracker{ns: ns},
 	}
 	if _, err := p.wire.get(); err != nil {
 		return nil, errors.Join(err, p.Close())
@@ -98,6 +99,7 @@ func (p *Plane) Close() error {
 	p.lease.wire.close()
 	p.holds.close()
 	p.flows.close()
+	p.tracker.close()
 	p.links.Close()
 	return p.ns.handle.Close()
 }

@@ -43,7 +43,7 @@ off unnoticed. Interrupted, the node stays out; the same command goes on watchin
 		}
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
-		d := drainWatch{node: node, ask: c.Status, w: a.stdout, redraw: a.terminal.Interactive}
+		d := drainWatch{node: node, ask: c.Status, w: a.stdout, redraw: a.terminal.Interactive, cut: now}
 		return d.run(ctx)
 	})
 }
@@ -56,14 +56,20 @@ const (
 	drainPatience = 10 * time.Second
 )
 
-// drainWatch shows how a node that is out loses its buckets and flows.
+// drainWatch shows how a node that is out loses its buckets and flows, and what
+// became of them.
 type drainWatch struct {
 	node   string
 	ask    func(context.Context) (coordinator.Status, error)
 	w      io.Writer
 	redraw bool
-	// last is the line shown last; it is not written twice.
+	cut    bool // flows are not waited for
+	// last is what the line shown last said, times aside; it is not written
+	// twice where lines stay.
 	last string
+	// most flows that were seen, and what was left when it was last looked.
+	most int
+	left holding
 }
 
 // run returns nil once the node holds nothing.
@@ -88,12 +94,13 @@ func (d *drainWatch) run(ctx context.Context) error {
 			d.endLine()
 			return err
 		case err == nil && left.nothing():
-			d.show(d.node + " holds nothing any more")
+			d.show(d.node+" holds nothing any more: "+d.fate(), "")
 			d.endLine()
 			return nil
 		case err == nil:
 			patience = time.Now().Add(drainPatience)
-			d.show(left.String())
+			d.most, d.left = max(d.most, left.flows), left
+			d.show(strings.Join(left.services, "; "), strings.Join(left.times, ", "))
 		}
 		select {
 		case <-ctx.Done():
@@ -102,18 +109,34 @@ func (d *drainWatch) run(ctx context.Context) error {
 	}
 }
 
-// show writes a line: over the one before on a terminal, else only when
-// something has changed.
-func (d *drainWatch) show(line string) {
-	if line == d.last {
-		return
+// fate says what became of the flows that were seen.
+func (d *drainWatch) fate() string {
+	switch {
+	case d.most == 0:
+		return "it had no flows left"
+	case d.cut:
+		return plural(d.most, "flow") + " given up"
+	case d.left.flows > 0 && d.left.limit > 0 && d.left.limit < 2*drainInterval:
+		return fmt.Sprintf("%s ended, %d were given up at the limit", plural(d.most-d.left.flows, "flow"), d.left.flows)
 	}
-	if d.redraw {
-		fmt.Fprintf(d.w, "\r%s%s", line, clearLineEnd)
-	} else {
-		fmt.Fprintln(d.w, line)
+	return plural(d.most, "flow") + " ended, none was given up"
+}
+
+// show writes a line with the times that belong to it: over the one before on
+// a terminal, else only when more has changed than the times.
+func (d *drainWatch) show(line, times string) {
+	full := line
+	if times != "" {
+		full += " (" + times + ")"
 	}
-	d.last = line
+	switch {
+	case d.redraw && full != d.last:
+		fmt.Fprintf(d.w, "\r%s%s", full, clearLineEnd)
+		d.last = full
+	case !d.redraw && line != d.last:
+		fmt.Fprintln(d.w, full)
+		d.last = line
+	}
 }
 
 func (d *drainWatch) endLine() {
@@ -130,12 +153,12 @@ func (e *goneError) Error() string { return e.text }
 // holding is what a node has left of each service.
 type holding struct {
 	services []string
+	times    []string      // of its oldest flow and its limit
+	flows    int           // of all services
+	limit    time.Duration // until the last drain is over at the latest
 }
 
 func (h holding) nothing() bool { return len(h.services) == 0 }
-
-// String writes it on one line.
-func (h holding) String() string { return strings.Join(h.services, "; ") }
 
 // held says what a node that is out still holds.
 func held(s coordinator.Status, node string) (holding, error) {
@@ -151,6 +174,7 @@ func held(s coordinator.Status, node string) (holding, error) {
 		return holding{}, fmt.Errorf("%s is in: somebody has brought it back", node)
 	}
 	var h holding
+	var oldest int64
 	for _, service := range s.Services {
 		for _, n := range service.Nodes {
 			if n.Name != node {
@@ -161,13 +185,22 @@ func held(s coordinator.Status, node string) (holding, error) {
 			if own+drain == 0 {
 				continue
 			}
-			h.services = append(h.services, describeHolding(service.Name, own, drain, n.Flows))
+			h.services = append(h.services, describeHolding(service.Name, own, drain, n))
+			h.flows += n.Flows + n.Closing
+			h.limit = max(h.limit, time.Duration(n.DrainLeftMS)*time.Millisecond)
+			oldest = max(oldest, n.OldestMS)
 		}
+	}
+	if oldest > 0 {
+		h.times = append(h.times, "the oldest is "+roughly(oldest)+" old")
+	}
+	if h.limit > 0 {
+		h.times = append(h.times, roughly(h.limit.Milliseconds())+" until the limit")
 	}
 	return h, nil
 }
 
-func describeHolding(service string, own, drain, flows int) string {
+func describeHolding(service string, own, drain int, n coordinator.ShareStatus) string {
 	var parts []string
 	if own > 0 {
 		parts = append(parts, plural(own, "bucket")+" to move")
@@ -175,6 +208,10 @@ func describeHolding(service string, own, drain, flows int) string {
 	if drain > 0 {
 		parts = append(parts, plural(drain, "bucket")+" to drain")
 	}
-	parts = append(parts, plural(flows, "flow")+" left")
+	flows := plural(n.Flows, "flow") + " left"
+	if n.Closing > 0 {
+		flows += fmt.Sprintf(" and %d closing", n.Closing)
+	}
+	parts = append(parts, flows)
 	return service + ": " + strings.Join(parts, ", ")
 }

@@ -82,10 +82,42 @@ func TestDrainWatchIsPatient(t *testing.T) {
 		if err := d.run(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if want := "web: 1 bucket to drain, 3 flows left\nn2 holds nothing any more\n"; out.String() != want {
+		if want := "web: 1 bucket to drain, 3 flows left\nn2 holds nothing any more: 3 flows ended, none was given up\n"; out.String() != want {
 			t.Errorf("got %q\nwant %q", out.String(), want)
 		}
 	})
+}
+
+func TestWhatBecameOfTheFlows(t *testing.T) {
+	for name, tc := range map[string]struct {
+		looks []coordinator.ShareStatus
+		cut   bool
+		want  string
+	}{
+		"they ended":           {[]coordinator.ShareStatus{{Drain: "1", Flows: 3, Closing: 1, DrainLeftMS: 60_000, OldestMS: 7_200_000}, {Drain: "1", Closing: 1, DrainLeftMS: 59_000}}, false, "web: 1 bucket to drain, 3 flows left and 1 closing (the oldest is 2h0m old, 1m until the limit)\nweb: 1 bucket to drain, 0 flows left and 1 closing (59s until the limit)\nn2 holds nothing any more: 4 flows ended, none was given up\n"},
+		"the limit was over":   {[]coordinator.ShareStatus{{Drain: "1", Flows: 3, DrainLeftMS: 1_400}, {Drain: "1", Flows: 3, DrainLeftMS: 900}, {Drain: "1", Flows: 2, DrainLeftMS: 400}}, false, "web: 1 bucket to drain, 3 flows left (1s until the limit)\nweb: 1 bucket to drain, 2 flows left (0s until the limit)\nn2 holds nothing any more: 1 flow ended, 2 were given up at the limit\n"},
+		"nobody waits":         {[]coordinator.ShareStatus{{Drain: "1", Flows: 3}}, true, "web: 1 bucket to drain, 3 flows left\nn2 holds nothing any more: 3 flows given up\n"},
+		"there were none":      {[]coordinator.ShareStatus{{Drain: "1"}}, false, "web: 1 bucket to drain, 0 flows left\nn2 holds nothing any more: it had no flows left\n"},
+		"nothing to be waited": {nil, false, "n2 holds nothing any more: it had no flows left\n"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ask := func(context.Context) (coordinator.Status, error) {
+				s := withState(coordinator.StateOut)
+				share := coordinator.ShareStatus{}
+				if len(tc.looks) > 0 {
+					share, tc.looks = tc.looks[0], tc.looks[1:]
+				}
+				share.Name = "n2"
+				s.Services[0].Nodes[1] = share
+				return s, nil
+			}
+			var out bytes.Buffer
+			d := drainWatch{node: "n2", w: &out, cut: tc.cut, ask: ask}
+			if err := d.run(t.Context()); err != nil || out.String() != tc.want {
+				t.Errorf("%s: %v, got\n%swant\n%s", name, err, out.String(), tc.want)
+			}
+		})
+	}
 }
 
 func TestDrainWatchInterrupted(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"earshot/coordinator"
 	"earshot/hashmode"
@@ -91,12 +92,30 @@ func (r *statusText) share(s share, buckets int) {
 	}
 	if drains := s.drain.Len(); drains > 0 {
 		notes += fmt.Sprintf("  drains %d", drains)
+		if s.Closing > 0 {
+			notes += fmt.Sprintf(", %d closing", s.Closing)
+		}
+		if s.DrainLeftMS > 0 {
+			notes += ", " + roughly(s.DrainLeftMS) + " at most"
+		}
 	}
 	if pinned := parseBuckets(s.Pinned).Len(); pinned > 0 {
 		notes += fmt.Sprintf("  %d pinned", pinned)
 	}
 	r.line("%-*s  %s %6s  %4d bucket%s  %s%s", width, s.Name, r.bar(n, buckets, min(18, max(10, 26-width))), percent(n, buckets),
 		n, pad(n), fmt.Sprintf("%5d flow%s", s.Flows, pad(s.Flows)), notes)
+}
+
+// roughly writes a time in milliseconds as people say it.
+func roughly(ms int64) string {
+	d := time.Duration(ms) * time.Millisecond
+	switch {
+	case d < time.Minute:
+		return d.Round(time.Second).String()
+	case d < time.Hour:
+		return strings.TrimSuffix(d.Round(time.Second).String(), "0s")
+	}
+	return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
 }
 
 // pad is the plural's letter, or a blank in its place.
