@@ -99,6 +99,9 @@ func (b *bystander) Decide([]nft.Decision) error { return nil }
 // Known implements Kernel: a witness has no flows.
 func (b *bystander) Known(flows []nft.Flow) ([]bool, error) { return make([]bool, len(flows)), nil }
 
+// Disown implements Kernel.
+func (b *bystander) Disown([]nft.Service, map[string]hashmode.Set) error { return nil }
+
 // AskAgain implements Kernel.
 func (b *bystander) AskAgain() error { return nil }
 

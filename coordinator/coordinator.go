@@ -51,6 +51,7 @@ type Coordinator struct {
 	heard      hearsay
 	reconciler *reconciler
 	release    *release
+	disowner   *disowner
 	asker      *asker
 	tenant     *tenant
 	leader     *leader
@@ -74,6 +75,8 @@ func New(cfg Config, store Store, kernel Kernel, peers Peers, log *slog.Logger) 
 	}
 	c.release = newRelease(kernel, c.released, log)
 	c.reconciler.release = c.release
+	c.disowner = newDisowner(kernel, log)
+	c.reconciler.disown, c.reconciler.patient = c.disowner, cfg.Timing.Lease/4
 	c.asker = &asker{
 		node: cfg.Node, store: store, kernel: kernel, news: c.news, opened: c.reconciler.letsThrough,
 		known: c.askWhose, log: log, wake: make(chan struct{}, 1), slots: make(chan struct{}, askInParallel),
@@ -106,6 +109,7 @@ func (c *Coordinator) Run(ctx context.Context, control net.Listener, ready func(
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.reconciler.run(ctx, ready) })
 	g.Go(func() error { return c.release.run(ctx) })
+	g.Go(func() error { return c.disowner.run(ctx) })
 	g.Go(func() error { return c.asker.hold(ctx) })
 	g.Go(func() error { return c.asker.run(ctx) })
 	g.Go(func() error { return c.tenant.run(ctx) })

@@ -136,6 +136,8 @@ func (k *modelKernel) Decide(verdicts []nft.Decision) error {
 
 func (k *modelKernel) Known(flows []nft.Flow) ([]bool, error) { return make([]bool, len(flows)), nil }
 
+func (k *modelKernel) Disown([]nft.Service, map[string]hashmode.Set) error { return nil }
+
 func (k *modelKernel) AskAgain() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()

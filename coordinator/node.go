@@ -50,6 +50,8 @@ type reconciler struct {
 	opened  opened                 // what the kernel lets through: at first, what it did when this process started
 	through atomic.Pointer[opened] // the same for others; never written to
 	settle  settling
+	disown  *disowner
+	patient time.Duration // how long a map may wait for disown
 }
 
 // retryAfter is the wait after an attempt that failed.
@@ -171,8 +173,16 @@ func (r *reconciler) reconcile() error {
 	if r.told && reflect.DeepEqual(want, r.last) {
 		return nil
 	}
+	first := r.last.Index == 0
+	if first {
+		r.disown.applied(r.last, want, first, r.opened.buckets)
+	}
+	r.disown.await(want, r.patient)
 	if err := r.kernel.Apply(want); err != nil {
 		return fmt.Errorf("apply map %d: %w", want.Index, err)
+	}
+	if !first {
+		r.disown.applied(r.last, want, first, nil)
 	}
 	now := openedBy(want)
 	now.answered = r.opened.answered

@@ -61,6 +61,8 @@ type Kernel interface {
 	Decide([]nft.Decision) error
 	// Known tells which of the flows this node has.
 	Known([]nft.Flow) ([]bool, error)
+	// Disown forgets the flows in buckets, but for TCP's.
+	Disown(services []nft.Service, buckets map[string]hashmode.Set) error
 	// AskAgain forgets which flows are others'.
 	AskAgain() error
 	Conntrack() (nft.ConntrackUse, error)

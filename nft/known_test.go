@@ -289,3 +289,34 @@ func BenchmarkKnown(b *testing.B) {
 		})
 	}
 }
+
+// What is disowned is known no more; other buckets' flows are, and TCP's.
+func TestDisown(t *testing.T) {
+	eachIP(t, func(t *testing.T, v6 bool) {
+		w := newWorld(t)
+		w.serve()
+		p := w.plane()
+		s := webOf(v6, all16(), hashmode.Set{}, hashmode.Set{})
+		leased(t, p, 1, s)
+		o := w.observer()
+		connection := clientOfIP(v6, ownAll().Hash, 3, 0)
+		w.handshake(o, connection)
+		datagrams := map[hashmode.Bucket]Flow{}
+		for b := range hashmode.Bucket(16) {
+			d := udp(clientOfIP(v6, ownAll().Hash, b, 1), 80)
+			if o.passed(d) != 1 {
+				t.Fatalf("datagram of bucket %d does not pass", b)
+			}
+			datagrams[b] = flowOf(d)
+		}
+		gone := hashmode.NewSet(3, 7)
+		must(t, p.Disown([]Service{s}, map[string]hashmode.Set{s.Name: gone}))
+		for b, f := range datagrams {
+			known, err := p.Known([]Flow{f, flowOf(tcp(connection, nfttest.SYN))})
+			must(t, err)
+			if known[0] == gone.Has(b) || !known[1] {
+				t.Errorf("bucket %d: its datagrams' flow is known: %v; the connection of bucket 3: %v", b, known[0], known[1])
+			}
+		}
+	})
+}

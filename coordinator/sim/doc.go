@@ -11,10 +11,14 @@
 // # What is judged
 //
 //   - I1, at every change of any kernel's map or lease: no two kernels open one
-//     bucket. A node that is out of everybody's reach counts, too.
+//     bucket. A node that is out of everybody's reach counts, too. Where clients
+//     send packets, at each of them: no two nodes answer one flow, whatever was
+//     held, asked about and passed meanwhile (rule P24).
 //   - I2: no bucket is without an opener for longer than the bound after one
 //     fault, while a majority of the voters lives and a node is in that can
 //     take it. After several at once: the cluster comes to rest again.
+//   - I3, in one run of four, in which clients send packets: no drain ends while
+//     a connection lasts, unless the drain is cut short or the node was dead.
 //   - I4: no kernel goes back to an older map under a lease.
 //   - I5: what was acknowledged is in everybody's state when the cluster is at
 //     rest, and all states of one index are equal.
@@ -28,6 +32,13 @@
 // restart lease, which is how much sooner it ends and how much longer it is
 // waited for.
 //
+// One cluster of four has a witness. In one of four clients send packets; where
+// they do, a bucket that settles (P24) does not count as open, and the bounds of
+// I2 are a lease longer.
+//
+// DESIGN.md beside package coordinator has a table of what the simulation finds
+// when a rule is taken away.
+//
 // Be aware:
 //   - A seed repeats the faults and what the models throw dice for, not the
 //     order of goroutines, nor Raft's own random times. A failing run
@@ -37,5 +48,8 @@
 //     stopped is one still when it goes on.
 //   - A clock that is wrong is modelled as a kernel whose leases last up to a
 //     hundredth longer than they should: leaders count right.
-//   - The kernel's installing of a lease (rule P8) is a model of package nft's.
+//   - The kernel's installing of a lease (rule P8), and what its rules do with a
+//     packet, are models of package nft's.
+//   - A wait for a mutex whose holder waits for time keeps a bubble's time from
+//     passing. A run that stands still ends the program, with its seed.
 package sim

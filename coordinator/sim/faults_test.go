@@ -16,9 +16,10 @@ type fault struct {
 // between two tries to write to the kernel.
 const slack = 250 * time.Millisecond
 
-// bounded is the bound of a fault in leases.
+// bounded is the bound of a fault in leases. A bucket that settles is not
+// counted as open.
 func bounded(leases int) func(*world) time.Duration {
-	return func(w *world) time.Duration { return time.Duration(leases)*w.timing.Lease + slack }
+	return func(w *world) time.Duration { return time.Duration(leases)*w.timing.Lease + slack + w.timing.Settle }
 }
 
 // restBound is that of a restart that fails: what its long lease is cut short

@@ -36,6 +36,7 @@ func (k *kernel) reboot() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.held, k.ok, k.watcher = 0, false, nil
+	k.node.world.wire.restart(k.node)
 	k.node.world.judge.update(k.node.i, func(o *opening) { o.mask, o.until = 0, time.Time{} })
 }
 
@@ -46,6 +47,7 @@ func (k *kernel) setDeaf(deaf bool) {
 	changed := k.watcher
 	k.mu.Unlock()
 	k.node.world.judge.update(k.node.i, func(o *opening) { o.deaf = deaf })
+	k.node.world.wire.carrier(k.node)
 	if changed != nil {
 		changed()
 	}
@@ -117,6 +119,7 @@ func (k kernelPort) apply(rs nft.Ruleset) error {
 			w.judge.violate("I4: the kernel of %s went back from map %d to %d under a lease", k.kernel.node.name, before, rs.Index)
 		}
 	})
+	w.wire.follow(k.kernel.node, k.store.State().Nodes[k.kernel.node.name], rs)
 	return nil
 }
 
@@ -232,35 +235,10 @@ func (k kernelPort) Watch(ctx context.Context, changed func()) error {
 
 func (k kernelPort) Resync() {}
 
-func (k kernelPort) Queue() nft.Queue { return nft.QueueExpression }
-
-// Hold has no packets: the simulation sends none.
-func (k kernelPort) Hold(ctx context.Context, ready func(), _ func([]nft.HeldPacket)) error {
-	ready()
-	<-ctx.Done()
-	return nil
-}
-
-func (k kernelPort) Decide([]nft.Decision) error { return nil }
-
-func (k kernelPort) Known(flows []nft.Flow) ([]bool, error) { return make([]bool, len(flows)), nil }
-
-func (k kernelPort) AskAgain() error { return nil }
-
-func (k kernelPort) Conntrack() (nft.ConntrackUse, error) { return nft.ConntrackUse{}, nil }
-
 // Barrier takes as long as the real one may.
 func (k kernelPort) Barrier() error {
 	if !k.pass() || !k.sleep(5*time.Millisecond+k.kernel.node.world.rng.upTo(20*time.Millisecond)) || !k.pass() {
 		return errGone
 	}
 	return nil
-}
-
-// Flows finds none: a drain is over after two looks.
-func (k kernelPort) Flows([]nft.Service) (map[string]map[hashmode.Bucket]nft.FlowCount, error) {
-	if !k.pass() {
-		return nil, errGone
-	}
-	return map[string]map[hashmode.Bucket]nft.FlowCount{}, nil
 }

@@ -54,11 +54,11 @@ func (n *node) running() *process {
 }
 
 // services are those of every node's config.
-func services() []raftstore.Definition {
+func services(w *world) []raftstore.Definition {
 	one := func(name, address string, buckets int) raftstore.Definition {
 		return raftstore.Definition{
 			Name: name, Address: netip.MustParsePrefix(address), Interface: "eth1", Hash: hashmode.SourceIP,
-			Buckets: buckets, MAC: "01:00:5e:00:02:14", MACMode: "multicast", Drain: 5 * time.Second,
+			Buckets: buckets, MAC: "01:00:5e:00:02:14", MACMode: "multicast", Drain: w.drain,
 			OnFail: "drain", QuorumLoss: "fence",
 		}
 	}
@@ -96,7 +96,7 @@ func (n *node) start() {
 		cancel()
 		return
 	}
-	cfg := coordinator.Config{Node: n.name, Version: "sim", Timing: w.timing, Witness: n.witness, Services: services()}
+	cfg := coordinator.Config{Node: n.name, Version: "sim", Timing: w.timing, Witness: n.witness, Services: services(w)}
 	kernel := coordinator.Kernel(kernelPort{p, n.kernel})
 	if n.witness { // as cmd/earshot has it
 		cfg.Services, kernel = nil, coordinator.NewBystander()

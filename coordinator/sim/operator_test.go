@@ -26,6 +26,7 @@ type operator struct {
 	// forgot names the nodes that he has tried to forget since the cluster was
 	// at rest. With a node goes what was said of it.
 	forgot map[string]bool
+	cut    map[string]bool // likewise, nodes that were told not to wait for their flows
 	gone   map[string]bool // server ids of those whose end was acknowledged
 }
 
@@ -37,7 +38,7 @@ type wanted struct {
 }
 
 func newOperator(w *world) *operator {
-	return &operator{world: w, wants: map[string]*wanted{}, forgot: map[string]bool{}, gone: map[string]bool{}}
+	return &operator{world: w, wants: map[string]*wanted{}, forgot: map[string]bool{}, cut: map[string]bool{}, gone: map[string]bool{}}
 }
 
 // act gives one command. A careful operator leaves two nodes in beside the one
@@ -110,6 +111,11 @@ func (o *operator) propose(leader *node, cmd raftstore.Command, sets map[string]
 	if p == nil || p.stopped() {
 		return
 	}
+	if cmd.Wish != nil && cmd.Wish.Cut {
+		o.mu.Lock()
+		o.cut[cmd.Wish.Node] = true
+		o.mu.Unlock()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	index, err := p.store.Propose(ctx, cmd)
@@ -167,6 +173,7 @@ func (o *operator) check(st *raftstore.State) string {
 		}
 	}
 	clear(o.forgot)
+	clear(o.cut)
 	return ""
 }
 
@@ -262,4 +269,11 @@ func (o *operator) forgetOnce(leader, n *node) (done bool) {
 	o.acks++
 	o.gone[id] = true
 	return true
+}
+
+// mayCut reports whether the node may have been told not to wait for its flows.
+func (o *operator) mayCut(n *node) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.cut[n.name]
 }

@@ -40,6 +40,7 @@ type outcome struct {
 	took      time.Duration
 	faults    int
 	acks      int
+	held      int // packets that kernels held
 	worst     map[string]time.Duration
 	violation string
 	story     string
@@ -62,7 +63,7 @@ func bubble(t *testing.T, s setting, play func(w *world)) (o outcome) {
 		playing.Store(w)
 		play(w)
 		o = outcome{setting: s, simulated: time.Since(w.history.began), faults: w.faults, acks: w.operator.acks}
-		o.worst = w.judge.worst
+		o.worst, o.held = w.judge.worst, w.wire.held
 		o.violation = w.judge.violation
 		if o.violation != "" {
 			o.story = w.history.tell(60, option[int]("events"))
@@ -102,7 +103,7 @@ func TestSeed(t *testing.T) {
 }
 
 func (o outcome) line() string {
-	return fmt.Sprintf("seed %d: %d nodes, lease %v: %.2f h, %d faults, %d acks in %v", o.seed, o.nodes, o.lease, o.simulated.Hours(), o.faults, o.acks, o.took.Round(time.Millisecond))
+	return fmt.Sprintf("seed %d: %d nodes, lease %v: %.2f h, %d faults, %d acks, %d held in %v", o.seed, o.nodes, o.lease, o.simulated.Hours(), o.faults, o.acks, o.held, o.took.Round(time.Millisecond))
 }
 
 // plan is a share of the simulated hours.

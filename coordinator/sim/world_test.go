@@ -23,6 +23,9 @@ type world struct {
 	history  *history
 	network  *network
 	operator *operator
+	wire     *wire
+	clients  bool          // packets are sent
+	drain    time.Duration // the services' limit
 	logLevel slog.Level
 
 	machines  []*node
@@ -52,7 +55,10 @@ func newWorld(s setting) *world {
 	if err != nil {
 		panic(err)
 	}
-	timing.Settle = 0 // no packets here: a bucket that is released is open
+	clients := s.seed%4 == 1
+	if !clients {
+		timing.Settle = 0 // without packets, a bucket that is released is open
+	}
 	w := &world{
 		setting: s, timing: timing, rng: newDice(s.seed, 1), fate: newDice(s.seed, 2),
 		history: newHistory(), first: s.nodes, ended: make(chan struct{}), logLevel: slog.LevelInfo,
@@ -63,6 +69,10 @@ func newWorld(s setting) *world {
 	w.judge = newJudge(w)
 	w.network = newNetwork(w)
 	w.operator = newOperator(w)
+	w.wire, w.clients, w.drain = &wire{world: w, rng: newDice(s.seed, 3)}, clients, 5*time.Second
+	if clients { // UDP flows use all of it
+		w.drain = min(w.drain, 7*w.timing.Lease)
+	}
 	for i := range s.nodes {
 		w.add(s.seed%4 == 3 && i == s.nodes-1)
 	}
@@ -162,6 +172,9 @@ func (w *world) begin() bool {
 		w.after(w.fate.upTo(2*time.Second), n.start)
 	}
 	w.judge.demand(everything)
+	if w.clients {
+		w.timers.Go(w.wire.converse)
+	}
 	return w.settle("start", 60*time.Second+30*w.timing.Lease)
 }
 
