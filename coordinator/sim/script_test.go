@@ -250,3 +250,58 @@ func (w *world) handTo(n *node) {
 		time.Sleep(time.Millisecond)
 	}
 }
+
+// fresh waits until a node's lease is nearly as long as one can be.
+func (w *world) fresh(n *node) {
+	for end := time.Now().Add(10 * w.timing.Lease); w.judge.left(n.i) < w.timing.Lease*17/20 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// TestALeaderOfAMomentP6: it leads for so short a time that its kernel has a
+// full lease of the leader before it still, and dies.
+func TestALeaderOfAMomentP6(t *testing.T) {
+	script(t, 3, func(w *world) {
+		for range 4 {
+			moment, next := w.followers()[0], w.followers()[1]
+			w.fresh(moment)
+			w.handTo(moment)
+			w.handTo(next)
+			moment.kill()
+			time.Sleep(3 * w.timing.Lease)
+			moment.start()
+			time.Sleep(12 * w.timing.Lease)
+		}
+	})
+}
+
+// TestANodeThatDiesAtAHandoverP6: no time goes by in the election, and the
+// leader before granted a lease just now.
+func TestANodeThatDiesAtAHandoverP6(t *testing.T) {
+	script(t, 3, func(w *world) {
+		for range 3 {
+			dies, next := w.followers()[0], w.followers()[1]
+			w.fresh(dies)
+			w.handTo(next)
+			dies.kill()
+			time.Sleep(3 * w.timing.Lease)
+			dies.start()
+			time.Sleep(12 * w.timing.Lease)
+		}
+	})
+}
+
+// TestTwoMovesInARowP12: the first owner is slow to let go of buckets, and the
+// second never has them.
+func TestTwoMovesInARowP12(t *testing.T) {
+	script(t, 3, func(w *world) {
+		first, second, third := w.followers()[0], w.followers()[1], w.leader()
+		w.operator.pinAll(first)
+		time.Sleep(10 * w.timing.Lease)
+		mend := kernelSlow(w, first, w.timing.Lease/2)
+		w.operator.pinAll(second)
+		w.operator.pinAll(third)
+		time.Sleep(4 * w.timing.Lease)
+		mend()
+	})
+}
