@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/nftables"
+	"golang.org/x/sys/unix"
 
 	"earshot/hashmode"
 )
@@ -275,7 +276,7 @@ func (h *holder) remember(flows []Flow) error {
 		}
 		return nil
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, unix.ENFILE) { // the set is full: these are asked about again
 		return fmt.Errorf("remember flows of peers: %w", err)
 	}
 	return nil

@@ -147,3 +147,43 @@ func (w *world) queueAll() {
 		must(w.t, c.Flush())
 	})
 }
+
+// More flows of peers than are remembered are asked about again: no error.
+func TestPeersFlowsWithoutNumber(t *testing.T) {
+	w := newWorld(t)
+	p := w.plane()
+	must(t, p.Apply(heldBy(1, ownAll())))
+	const atOnce = 10_000
+	for from := uint32(0); from < theirsSize+2*atOnce; from += atOnce {
+		var flows []Flow
+		for i := range uint32(atOnce) {
+			flows = append(flows, flowOf(udp(netip.AddrPortFrom(remote(false, from+i), 3000), 80)))
+		}
+		must(t, p.holds.remember(flows))
+	}
+	must(t, p.AskAgain())
+	must(t, p.holds.remember([]Flow{flowOf(udp(clientOf(ownAll().Hash, 5, 0), 80))}))
+}
+
+// A drain counts the datagrams' flows that it keeps.
+func TestDrainCountsDatagrams(t *testing.T) {
+	eachIP(t, func(t *testing.T, v6 bool) {
+		w := newWorld(t)
+		w.serve()
+		p := w.plane()
+		leased(t, p, 1, webOf(v6, all16(), hashmode.Set{}, hashmode.Set{}))
+		o := w.observer()
+		client := clientOfIP(v6, ownAll().Hash, 5, 0)
+		o.passed(udp(client, 80))
+		s := inState(v6, "drain", 5)
+		must(t, p.Apply(heldBy(2, s)))
+		if o.passed(udp(client, 80)) != 1 || o.passed(udp(clientOfIP(v6, ownAll().Hash, 5, 1), 80)) != 0 {
+			t.Error("not the known flow alone is served")
+		}
+		flows, err := p.Flows([]Service{s})
+		must(t, err)
+		if got := flows[s.Name][5]; got != (FlowCount{Other: 1}) {
+			t.Errorf("flows %+v", got)
+		}
+	})
+}
