@@ -36,8 +36,9 @@ var ErrHolding = errors.New("packets are being held already")
 
 // holder knows the packets that wait, and what may be let in.
 type holder struct {
-	length uint32 // packets that the queue has room for
-	buffer int    // of its socket, in bytes
+	length uint32        // packets that the queue has room for
+	buffer int           // of its socket, in bytes
+	limit  time.Duration // HoldLimit
 
 	mu      sync.Mutex // guards what follows; Decide keeps it while it tells the kernel
 	queue   *queue     // nil while Hold does not run
@@ -46,6 +47,9 @@ type holder struct {
 	byAddr  map[netip.Addr]address
 	may     map[string]hashmode.Set // buckets that a Pass may let packets into
 	use     HoldUse
+
+	// narrowed, if set, is called after narrow: for tests.
+	narrowed func()
 
 	// until ends the lease, as far as this process knows.
 	until atomic.Pointer[time.Time]
@@ -85,7 +89,7 @@ func (p *Plane) Hold(ctx context.Context, ready func(), judge func([]HeldPacket)
 	var batch []HeldPacket
 	for told := false; ; {
 		batch = batch[:0]
-		err := q.interruptAt(time.Now().Add(HoldLimit / 4))
+		err := q.interruptAt(time.Now().Add(h.limit / 4))
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -106,7 +110,7 @@ func (p *Plane) Hold(ctx context.Context, ready func(), judge func([]HeldPacket)
 		if len(batch) > 0 {
 			judge(batch)
 		}
-		h.expire(time.Now().Add(-HoldLimit))
+		h.expire(time.Now().Add(-h.limit))
 	}
 }
 
@@ -223,13 +227,16 @@ func (h *holder) expire(before time.Time) {
 // verdict that was on its way opens a flow in it.
 func (h *holder) narrow(rs Ruleset) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	next := map[string]hashmode.Set{}
 	for _, s := range rs.Services {
 		old := h.may[s.Name]
 		next[s.Name] = old.Minus(old.Minus(passable(s)))
 	}
 	h.may = next
+	h.mu.Unlock()
+	if h.narrowed != nil {
+		h.narrowed()
+	}
 }
 
 // allow follows a ruleset that the kernel holds.

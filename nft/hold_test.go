@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/nftables"
+
 	"earshot/hashmode"
 	"earshot/nft/nfttest"
 )
@@ -291,6 +293,9 @@ func verdicts(t *testing.T, v6, stealth bool, three [3]nfttest.Packet) {
 	k.decide(Theirs, expect("after Drop", three[1], "hold")...)
 	if tcp { // what opens a flow is of nobody yet
 		k.decide(Drop, expect("SYN after Theirs", three[1], "hold")...)
+		if n := w.remembered(v6); n > 0 {
+			t.Fatalf("%d flows are remembered as a peer's", n)
+		}
 	} else {
 		expect("after Theirs", three[1], "drop")
 		k.decide(Drop, expect("another flow", three[2], "hold")...)
@@ -314,6 +319,18 @@ func verdicts(t *testing.T, v6, stealth bool, three [3]nfttest.Packet) {
 	if use := p.HoldUse(); use.Waiting != 0 || use.Passed != 1 || use.Theirs != 1 || use.Expired+use.Lost != 0 || use.Passed+use.Dropped+use.Theirs != use.Held {
 		t.Errorf("use %+v", use)
 	}
+}
+
+// remembered counts the flows of peers.
+func (w *world) remembered(v6 bool) (n int) {
+	w.node.Do(func() {
+		c, err := nftables.New()
+		must(w.t, err)
+		elements, err := c.GetSetElements(&nftables.Set{Table: tableOf(inet), Name: setTheirs(v6, portFlow)})
+		must(w.t, err)
+		n = len(elements)
+	})
+	return n
 }
 
 // The verdict on a packet may come when its bucket has been given away, or
@@ -358,6 +375,23 @@ func TestLatePass(t *testing.T) {
 				t.Errorf("use %+v", use)
 			}
 		})
+	}
+}
+
+// A verdict that comes while the bucket is being given away: from before the
+// kernel is told, a Pass opens nothing.
+func TestPassBesideRelease(t *testing.T) {
+	w := newWorld(t)
+	w.serve()
+	p := w.plane()
+	k := w.keep(p)
+	leasedHold(t, p, inState(false, "take", 5))
+	o := w.observer()
+	_, held := k.send(o, tcp(clientOf(ownAll().Hash, 5, 0), nfttest.SYN))
+	p.holds.narrowed = func() { k.decide(Pass, held...) }
+	must(t, p.Apply(heldBy(2, inState(false, "drain", 5))))
+	if shared, _ := o.counters(); shared != 0 || p.HoldUse().Dropped != 1 {
+		t.Errorf("%d packets passed, %+v", shared, p.HoldUse())
 	}
 }
 
@@ -409,8 +443,12 @@ func TestQueueProgramDead(t *testing.T) {
 		if _, ok := p.ns.readQueueUse(); !ok {
 			t.Fatal("not bound again")
 		}
-		k.decide(Pass, held...) // of the earlier program
+		before := held // of the earlier program; the kernel numbers them anew
 		_, held = k.send2(o, udp(client, 80))
+		k.decide(Pass, before...)
+		if shared, _ := o.counters(); shared != 0 {
+			t.Error("a verdict on another packet let one in")
+		}
 		if len(held) != 1 || o.passed(udp(clientOfIP(v6, ownAll().Hash, 5, 1), 80)) != 0 {
 			t.Fatal("not held again")
 		}
@@ -487,11 +525,12 @@ func (k *keeper) send2(o *observer, p nfttest.Packet) (passed int, held []HeldPa
 func TestHeldPacketsExpire(t *testing.T) {
 	w := newWorld(t)
 	p := w.plane()
+	p.holds.limit = HoldLimit / 30
 	k := w.keep(p)
 	must(t, p.Apply(heldBy(1, inState(false, "take", 5))))
 	must(t, p.Lease(time.Now().Add(time.Hour)))
 	o := w.observer()
-	_, held := k.send(o, udp(clientOf(ownAll().Hash, 5, 0), 80))
+	_, held := k.send2(o, udp(clientOf(ownAll().Hash, 5, 0), 80))
 	eventually(t, "the packet's end", func() bool { return p.HoldUse().Expired == 1 })
 	k.decide(Pass, held...)
 	if shared, _ := o.counters(); shared != 0 || p.HoldUse().Waiting != 0 {

@@ -70,9 +70,10 @@ func TestReadPacket(t *testing.T) {
 		if !ok || got != want {
 			t.Fatalf("%+v is read as %+v, %v", p, got, ok)
 		}
-		cut := slices.Clip(b[:rapid.IntRange(0, len(b)).Draw(t, "cut")])
-		if short, ok := readPacket(cut); ok && short != want && p.Protocol != nfttest.GRE {
-			t.Fatalf("cut to %d bytes it is read as %+v, want %+v", len(cut), short, want)
+		for n := range b {
+			if short, ok := readPacket(slices.Clip(b[:n])); ok && short != want && p.Protocol != nfttest.GRE {
+				t.Fatalf("cut to %d bytes it is read as %+v, want %+v", n, short, want)
+			}
 		}
 	})
 }

@@ -72,7 +72,7 @@ func Open(log *slog.Logger, options ...Option) (*Plane, error) {
 		former: settings{}, settled: map[netip.Addr]place{},
 		wire:  wire{ns: ns, ports: ports},
 		lease: leaser{wire: wire{ns: ns, ports: ports}, now: time.Now},
-		holds: holder{length: queueLength, buffer: queueBuffer, theirs: wire{ns: ns, ports: ports}},
+		holds: holder{length: queueLength, buffer: queueBuffer, limit: HoldLimit, theirs: wire{ns: ns, ports: ports}},
 		flows: flowFinder{ns: ns}, tracker: tracker{ns: ns},
 	}
 	if _, err := p.wire.get(); err != nil {

@@ -103,6 +103,7 @@ func (w *world) plane(options ...Option) *Plane {
 		must(w.t, err)
 	})
 	w.queue = p.Queue()
+	p.holds.limit = time.Minute // more than a test takes on a busy machine
 	w.t.Cleanup(func() { must(w.t, p.Close()) })
 	return p
 }
