@@ -114,6 +114,6 @@ func askChain(q Queue) chain {
 func openChain(q Queue) chain {
 	return chain{name: chainOpen, rules: []rule{
 		dropped(fmt.Sprintf("held: more than %d SYNs in a second", HoldRate), more(HoldRate)),
-		when(counter(), hold(q)).because(fmt.Sprintf("held: queue %d", QueueNumber)),
+		when(counter(), hold(q)).because(fmt.Sprintf("held: SYN, queue %d", QueueNumber)),
 	}}
 }
