@@ -111,6 +111,9 @@ func (b *bystander) Conntrack() (nft.ConntrackUse, error) { return nft.Conntrack
 // Barrier implements Kernel: nothing passes here.
 func (b *bystander) Barrier() error { return nil }
 
+// Strangers implements Kernel: the addresses are the others'.
+func (b *bystander) Strangers() []nft.Stranger { return nil }
+
 // Flows implements Kernel.
 func (b *bystander) Flows([]nft.Service) (map[string]map[hashmode.Bucket]nft.FlowCount, error) {
 	return map[string]map[hashmode.Bucket]nft.FlowCount{}, nil

@@ -82,6 +82,7 @@ func New(cfg Config, store Store, kernel Kernel, peers Peers, log *slog.Logger) 
 		known: c.askWhose, log: log, wake: make(chan struct{}, 1), slots: make(chan struct{}, askInParallel),
 	}
 	c.reconciler.onUnfit = func() { c.tenant.renewNow() }
+	c.reconciler.onMended = c.announceAgain
 	held := c.reconciler.held.Load
 	c.tenant = &tenant{
 		timing: cfg.Timing, kernel: kernel, log: log, held: held, ask: c.askForLease,
@@ -253,14 +254,25 @@ func (c *Coordinator) askForLease(ctx context.Context, r renewal) (grant, error)
 }
 
 // announce tells the segment where the shared addresses are. The node has
-// just gained its lease.
+// just gained its lease, or mended what others had changed.
 func (c *Coordinator) announce() {
 	go func() {
 		rs := desired(c.store.State(), c.cfg.Node, knowledge{interfaces: c.reconciler.interfaces})
+		if unfit := c.reconciler.unfit.Load(); unfit != nil {
+			rs.Services = slices.DeleteFunc(rs.Services, func(s nft.Service) bool { return (*unfit)[s.Name] != "" })
+		}
 		if err := c.kernel.Announce(rs.Services); err != nil {
 			c.log.Warn("cannot announce the shared addresses", "error", err)
 		}
 	}()
+}
+
+// announceAgain does so under a lease alone: the link may have been down, the
+// interface may have another MAC, others may have answered meanwhile.
+func (c *Coordinator) announceAgain() {
+	if c.tenant.left(time.Now()) > 0 {
+		c.announce()
+	}
 }
 
 // execute has the leader commit a command that does no harm twice. It waits
@@ -349,6 +361,9 @@ func (c *Coordinator) problems() []string {
 		for _, service := range slices.Sorted(maps.Keys(*unfit)) {
 			all = append(all, fmt.Sprintf("cannot serve %s: %s", service, (*unfit)[service]))
 		}
+	}
+	for _, s := range c.kernel.Strangers() {
+		all = append(all, fmt.Sprintf("the host with MAC %s on %s has %s: take the address from it, or choose another", s.MAC, s.Interface, s.Address))
 	}
 	if err := c.store.Halted(); err != nil {
 		all = append(all, err.Error())

@@ -28,6 +28,8 @@ type modelKernel struct {
 	judge      func([]nft.HeldPacket)
 	verdicts   map[nft.HeldID]nft.Verdict
 	askedAgain int
+	others     []nft.Stranger
+	drift      func() // what Watch was given
 }
 
 func (k *modelKernel) Opened([]string) (map[string]hashmode.Set, error) {
@@ -104,7 +106,10 @@ func (k *modelKernel) Carrier(string) (bool, error) {
 	return !k.deaf, nil
 }
 
-func (k *modelKernel) Watch(ctx context.Context, _ func()) error {
+func (k *modelKernel) Watch(ctx context.Context, changed func()) error {
+	k.mu.Lock()
+	k.drift = changed
+	k.mu.Unlock()
 	<-ctx.Done()
 	return nil
 }
@@ -151,6 +156,12 @@ func (k *modelKernel) Conntrack() (nft.ConntrackUse, error) { return nft.Conntra
 func (k *modelKernel) Barrier() error {
 	time.Sleep(20 * time.Millisecond)
 	return nil
+}
+
+func (k *modelKernel) Strangers() []nft.Stranger {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.others
 }
 
 func (k *modelKernel) Flows([]nft.Service) (map[string]map[hashmode.Bucket]nft.FlowCount, error) {

@@ -40,6 +40,9 @@ type reconciler struct {
 	release *release
 	// onUnfit is called when the node can serve other services than before.
 	onUnfit func()
+	// onMended is called when the kernel has been compared with the map, and
+	// mended, after others changed something.
+	onMended func()
 
 	drifted chan struct{}
 	held    atomic.Uint64 // what the kernel is known to hold
@@ -85,6 +88,7 @@ func (r *reconciler) run(ctx context.Context, ready func()) error {
 	defer settled.Stop()
 	compare := time.NewTicker(compareEvery)
 	defer compare.Stop()
+	drifted := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -94,6 +98,7 @@ func (r *reconciler) run(ctx context.Context, ready func()) error {
 		case <-retry.C:
 		case <-r.drifted:
 			r.doubt()
+			drifted = true
 		case <-compare.C:
 			r.doubt()
 		case <-settled.C:
@@ -110,6 +115,10 @@ func (r *reconciler) run(ctx context.Context, ready func()) error {
 		}
 		if r.told {
 			ready()
+		}
+		if r.told && drifted {
+			drifted = false
+			r.onMended()
 		}
 	}
 }
@@ -138,9 +147,23 @@ func (r *reconciler) examine() {
 			unfit[s.Name] = fmt.Sprintf("interface %s has no carrier", s.Interface)
 		}
 	}
-	if before := r.unfit.Swap(&unfit); before == nil && len(unfit) > 0 || before != nil && !maps.Equal(*before, unfit) {
-		r.onUnfit()
+	before := r.unfit.Swap(&unfit)
+	if before == nil {
+		before = &map[string]string{}
 	}
+	if maps.Equal(*before, unfit) {
+		return
+	}
+	for _, s := range r.last.Services {
+		was, is := (*before)[s.Name], unfit[s.Name]
+		switch {
+		case is != "" && is != was:
+			r.log.Warn("cannot serve", "service", s.Name, "reason", is)
+		case is == "" && was != "":
+			r.log.Info("can serve again", "service", s.Name)
+		}
+	}
+	r.onUnfit()
 }
 
 // doubt has the next reconcile read the kernel and repair what differs.

@@ -69,6 +69,8 @@ type Kernel interface {
 	// Barrier waits until no packet is under way that met the rules as they
 	// were before.
 	Barrier() error
+	// Strangers lists hosts outside the cluster that claim a shared address.
+	Strangers() []nft.Stranger
 	Flows([]nft.Service) (map[string]map[hashmode.Bucket]nft.FlowCount, error)
 }
 

@@ -1,17 +1,32 @@
 package nft
 
 import (
+	"encoding/binary"
 	"net"
 	"net/netip"
 
 	"github.com/mdlayher/arp"
 	"github.com/mdlayher/ethernet"
 	"github.com/mdlayher/packet"
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
-func listenARP(ifi *net.Interface) (*packet.Conn, error) {
-	return packet.Listen(ifi, packet.Raw, unix.ETH_P_ARP, nil)
+// listenARP hears ARP packets whose sender says that it has the address: a
+// segment may be full of others.
+func listenARP(ifi *net.Interface, about netip.Addr) (*packet.Conn, error) {
+	const offsetSender = 14 + 14
+	b := about.As4()
+	filter, err := bpf.Assemble([]bpf.Instruction{
+		bpf.LoadAbsolute{Off: offsetSender, Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: binary.BigEndian.Uint32(b[:]), SkipTrue: 1},
+		bpf.RetConstant{Val: 0xffff},
+		bpf.RetConstant{Val: 0},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return packet.Listen(ifi, packet.Raw, unix.ETH_P_ARP, &packet.Config{Filter: filter})
 }
 
 // announceARP says it as a request and as a reply: hosts differ in which they

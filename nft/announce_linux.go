@@ -55,7 +55,7 @@ func newAsker(a address) (asker, error) {
 	if a.Addr.Is6() {
 		listen = listenNeighbour
 	}
-	conn, err := listen(ifi)
+	conn, err := listen(ifi, a.Addr)
 	return asker{a, conn, ifi}, err
 }
 

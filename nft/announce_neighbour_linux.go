@@ -16,16 +16,23 @@ import (
 const (
 	offsetNextHeader = 14 + 6
 	offsetMessage    = 14 + 40
+	offsetTarget     = offsetMessage + 8
 )
 
-// listenNeighbour hears neighbour advertisements alone: the segment may be
-// busy with other packets.
-func listenNeighbour(ifi *net.Interface) (*packet.Conn, error) {
+// listenNeighbour hears neighbour advertisements of the address alone: the
+// segment may be busy with other packets.
+func listenNeighbour(ifi *net.Interface, about netip.Addr) (*packet.Conn, error) {
+	b := about.As16()
 	filter, err := bpf.Assemble([]bpf.Instruction{
 		bpf.LoadAbsolute{Off: offsetNextHeader, Size: 1},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_ICMPV6, SkipTrue: 3},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_ICMPV6, SkipTrue: 7},
 		bpf.LoadAbsolute{Off: offsetMessage, Size: 1},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: advertisement, SkipTrue: 1},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: advertisement, SkipTrue: 5},
+		// The interface part of the target; the rest is looked at outside.
+		bpf.LoadAbsolute{Off: offsetTarget + 12, Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: binary.BigEndian.Uint32(b[12:]), SkipTrue: 3},
+		bpf.LoadAbsolute{Off: offsetTarget + 8, Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: binary.BigEndian.Uint32(b[8:12]), SkipTrue: 1},
 		bpf.RetConstant{Val: 0xffff},
 		bpf.RetConstant{Val: 0},
 	})

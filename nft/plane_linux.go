@@ -38,6 +38,8 @@ type Plane struct {
 	former  settings // as far as this process knows
 	settled map[netip.Addr]place
 
+	strangers sightings
+
 	leaseMu sync.Mutex // guards what follows
 	lease   leaser
 
@@ -70,10 +72,12 @@ func Open(log *slog.Logger, options ...Option) (*Plane, error) {
 	p := &Plane{
 		log: log, ns: ns, ports: ports, links: links, stale: true, members: map[string]member{},
 		former: settings{}, settled: map[netip.Addr]place{},
-		wire:  wire{ns: ns, ports: ports},
-		lease: leaser{wire: wire{ns: ns, ports: ports}, now: time.Now},
-		holds: holder{length: queueLength, buffer: queueBuffer, limit: HoldLimit, theirs: wire{ns: ns, ports: ports}},
-		flows: flowFinder{ns: ns}, tracker: tracker{ns: ns},
+		wire:      wire{ns: ns, ports: ports},
+		lease:     leaser{wire: wire{ns: ns, ports: ports}, now: time.Now},
+		holds:     holder{length: queueLength, buffer: queueBuffer, limit: HoldLimit, theirs: wire{ns: ns, ports: ports}},
+		flows:     flowFinder{ns: ns},
+		tracker:   tracker{ns: ns},
+		strangers: sightings{seen: map[post]sighting{}},
 	}
 	if _, err := p.wire.get(); err != nil {
 		return nil, errors.Join(err, p.Close())

@@ -33,7 +33,7 @@ func watchedOf(all []address) watched {
 // links of the services' interfaces (up, down, carrier, MAC, re-created), a
 // shared address, its MAC and settings, for which it looks by itself. Before it does, it forgets what we believe the kernel holds, as
 // Resync does. It calls once as soon as it listens, for what happened before.
-// Calls do not overlap. A change may be told more than once. It returns when
+// Meanwhile it listens for strangers, as Strangers tells. Calls do not overlap. A change may be told more than once. It returns when
 // ctx is done, or with the error that keeps it from watching.
 func (p *Plane) Watch(ctx context.Context, changed func()) error {
 	var rules, links *netlink.Conn
@@ -65,6 +65,7 @@ func (p *Plane) Watch(ctx context.Context, changed func()) error {
 	readers.Go(func() {
 		cancel(receive(ctx, links, func(m netlink.Message) bool { return p.foreignLink(m, seen) }, tell))
 	})
+	readers.Go(func() { p.guard(ctx) })
 	defer readers.Wait()
 	defer cancel(nil)
 	look := time.NewTicker(lookEvery)

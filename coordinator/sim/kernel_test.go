@@ -242,3 +242,5 @@ func (k kernelPort) Barrier() error {
 	}
 	return nil
 }
+
+func (k kernelPort) Strangers() []nft.Stranger { return nil }
