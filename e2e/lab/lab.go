@@ -37,6 +37,7 @@ type Lab struct {
 	Key     string   // the cluster key, from `earshot keygen`; empty without Bin
 
 	fabric  *Namespace // holds the switches
+	routers []*Router
 	dir     string
 	options Options
 	cuts    map[cut]bool
@@ -204,6 +205,9 @@ func (l *Lab) Close() error {
 	}
 	for _, c := range l.Clients {
 		c.Close()
+	}
+	for _, r := range l.routers {
+		r.close()
 	}
 	if l.fabric != nil {
 		l.fabric.Close()
