@@ -21,7 +21,7 @@ func (p Plan) askDatagram(id uint64, r *Record) error {
 	}
 	defer conn.Close()
 	r.Client = conn.LocalAddr().(*net.UDPAddr).AddrPort()
-	if _, err := conn.Write(question(id)); err != nil {
+	if _, err := conn.Write(padded(question(id), p.Size)); err != nil {
 		return err
 	}
 	if err := conn.SetReadDeadline(r.Start.Add(p.Timeout)); err != nil {

@@ -42,6 +42,8 @@ const (
 	etherIP4 = 0x0800
 	etherIP6 = 0x86dd
 	etherARP = 0x0806
+
+	fragmentHeader = 44 // of IPv6
 )
 
 // parseFrame reads an IP frame. Fragments after the first have no ports and
@@ -75,6 +77,12 @@ func parseIP6(b []byte) (frame, bool) {
 		return frame{}, false
 	}
 	src, dst := netip.AddrFrom16([16]byte(b[8:24])), netip.AddrFrom16([16]byte(b[24:40]))
+	if next := b[40:]; b[6] == fragmentHeader && len(next) >= 8 {
+		if binary.BigEndian.Uint16(next[2:])>>3 != 0 {
+			return frame{}, false
+		}
+		return parseTransport(next[0], src, dst, next[8:])
+	}
 	return parseTransport(b[6], src, dst, b[40:])
 }
 

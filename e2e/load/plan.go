@@ -41,6 +41,9 @@ type Plan struct {
 	Timeout time.Duration
 	// Interval between two requests on a held connection; default 100 ms.
 	Interval time.Duration
+	// Size of a datagram in bytes, if it is to be larger than it must. Above the
+	// path's limit it goes in fragments. Answers are small.
+	Size int
 	// Linger is how long UDP and ICMP listen for second answers; default 50 ms.
 	Linger time.Duration
 }

@@ -69,12 +69,14 @@ func serve(s Service, leash io.Reader, out *json.Encoder) error {
 		group.Go(func() error { return server.Serve(ln) })
 	}
 	for _, address := range s.UDP {
-		conn, err := listenEcho(address)
+		conns, err := listenEcho(address)
 		if err != nil {
 			return err
 		}
-		group.Go(func() error { return echo(conn, s.Name) })
-		context.AfterFunc(ctx, func() { _ = conn.Close() })
+		for _, conn := range conns {
+			group.Go(func() error { return echo(conn, s.Name) })
+			context.AfterFunc(ctx, func() { _ = conn.Close() })
+		}
 	}
 	go func() {
 		_, _ = io.Copy(io.Discard, leash) // until the parent lets go

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 
 	"earshot/e2e/lab"
@@ -76,8 +77,8 @@ func (w *Witness) open() error {
 	return nil
 }
 
-// enlarge gives the socket room for bursts.
-func enlarge(conn *packet.Conn) error {
+// enlarge gives a socket room for bursts.
+func enlarge(conn syscall.Conn) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return err
