@@ -221,6 +221,9 @@ func (p *Plane) rebuild(rs Ruleset, k kernel, shape string) error {
 		return err
 	}
 	refused = append(refused, p.dropMissing(&plan)...)
+	for _, err := range refused {
+		shape += err.Error() + "\n" // what is left out is another structure
+	}
 	if err := p.removeAddresses(k.contents.shared, plan.contents.shared); err != nil {
 		return err
 	}

@@ -48,6 +48,9 @@ func (c *Client) SourcesApart(n int) []netip.Addr {
 	return list
 }
 
+// AddAddress gives the client one more address on the segment.
+func (c *Client) AddAddress(prefix string) error { return c.Port.add(c.Namespace, prefix) }
+
 // newClient builds the number-th client, counted from zero.
 func newClient(segment *Segment, number int) (*Client, error) {
 	c := &Client{Sources: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(9 + number), 0, 0}), 16)}

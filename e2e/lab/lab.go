@@ -110,10 +110,8 @@ func (l *Lab) AddNode() (*Node, error) {
 	}
 	l.Nodes = append(l.Nodes, n)
 	n.Config.Peers = l.peers()
-	for _, c := range l.Clients {
-		if err := n.Do(c.routeTo); err != nil {
-			return nil, fmt.Errorf("route from %s to %s: %w", n.Name, c.Name, err)
-		}
+	if err := l.routes(n); err != nil {
+		return nil, err
 	}
 	if l.Key == "" {
 		return n, nil

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -77,19 +76,7 @@ func (n *Node) Address() string { return n.Cluster.Addr.String() + ":7440" }
 func (n *Node) Bin() string { return n.bin }
 
 // AddAddress gives the node's eth1 one more address, "192.168.56.77/24".
-func (n *Node) AddAddress(prefix string) error {
-	return n.Do(func() error {
-		link, err := netlink.LinkByName(n.Port.Device)
-		if err != nil {
-			return err
-		}
-		addr, err := netlink.ParseAddr(prefix)
-		if err != nil {
-			return err
-		}
-		return netlink.AddrAdd(link, addr)
-	})
-}
+func (n *Node) AddAddress(prefix string) error { return n.Port.add(n.Namespace, prefix) }
 
 // Path names a file of the node's own directory.
 func (n *Node) Path(name string) string { return filepath.Join(n.dir, name) }

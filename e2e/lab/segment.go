@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // Segment is one Ethernet segment: a bridge in the switch's namespace. Hosts
@@ -117,6 +118,24 @@ func (p *Port) configure() error {
 		return err
 	}
 	return p.awaitCarrier(link)
+}
+
+// add gives the interface one more address, in use at once.
+func (p *Port) add(n *Namespace, prefix string) error {
+	return n.Do(func() error {
+		link, err := netlink.LinkByName(p.Device)
+		if err != nil {
+			return err
+		}
+		addr, err := netlink.ParseAddr(prefix)
+		if err != nil {
+			return err
+		}
+		if addr.IP.To4() == nil {
+			addr.Flags = unix.IFA_F_NODAD
+		}
+		return netlink.AddrAdd(link, addr)
+	})
 }
 
 // awaitCarrier waits until the kernel has set up IPv6 on the new link, which
