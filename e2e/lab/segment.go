@@ -58,7 +58,36 @@ func newSegment(fabric *Namespace, s Segment, snooping bool) (*Segment, error) {
 
 // querier lets the bridge ask for group members itself.
 func (s *Segment) querier() error {
-	return s.fabric.onThread(func() error { return writeSys(s.Name, "bridge/multicast_querier", "1") })
+	return s.Set("multicast_querier", "1")
+}
+
+// Set writes a setting of the switch, "multicast_snooping".
+func (s *Segment) Set(setting, value string) error {
+	return s.fabric.onThread(func() error { return writeSys(s.Name, "bridge/"+setting, value) })
+}
+
+// SetPort writes a setting of the switch's end of a cable, "multicast_router".
+func (p *Port) SetPort(setting, value string) error {
+	return p.segment.fabric.onThread(func() error { return writeSys(p.outlet, "brport/"+setting, value) })
+}
+
+// QuickQuerier has the switch's querier go through its states in seconds: it
+// asks every second, believes an answer for three, and begins anew.
+func (s *Segment) QuickQuerier() error {
+	for _, set := range [][2]string{
+		{"multicast_query_interval", "100"}, // hundredths of a second
+		{"multicast_query_response_interval", "100"},
+		{"multicast_startup_query_interval", "100"},
+		{"multicast_membership_interval", "300"},
+		{"multicast_querier_interval", "300"},
+		{"multicast_querier", "0"},
+		{"multicast_querier", "1"},
+	} {
+		if err := s.Set(set[0], set[1]); err != nil {
+			return fmt.Errorf("set %s of bridge %s: %w", set[0], s.Name, err)
+		}
+	}
+	return nil
 }
 
 // plug connects a namespace: host is the last byte of its address.
