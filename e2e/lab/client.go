@@ -48,6 +48,18 @@ func (c *Client) SourcesApart(n int) []netip.Addr {
 	return list
 }
 
+// Behind has the nodes send to an IPv6 network by way of the client, which has
+// none of its addresses: what comes is dropped.
+func (c *Client) Behind(l *Lab, network netip.Prefix) error {
+	for _, n := range l.Nodes {
+		err := n.Do(func() error { return routesVia(c.Port.Addr, c.Port.IPv6, network) })
+		if err != nil {
+			return fmt.Errorf("route from %s: %w", n.Name, err)
+		}
+	}
+	return nil
+}
+
 // AddAddress gives the client one more address on the segment.
 func (c *Client) AddAddress(prefix string) error { return c.Port.add(c.Namespace, prefix) }
 
