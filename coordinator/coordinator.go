@@ -253,28 +253,6 @@ func (c *Coordinator) askForLease(ctx context.Context, r renewal) (grant, error)
 	return g, err
 }
 
-// announce tells the segment where the shared addresses are. The node has
-// just gained its lease, or mended what others had changed.
-func (c *Coordinator) announce() {
-	go func() {
-		rs := desired(c.store.State(), c.cfg.Node, knowledge{interfaces: c.reconciler.interfaces})
-		if unfit := c.reconciler.unfit.Load(); unfit != nil {
-			rs.Services = slices.DeleteFunc(rs.Services, func(s nft.Service) bool { return (*unfit)[s.Name] != "" })
-		}
-		if err := c.kernel.Announce(rs.Services); err != nil {
-			c.log.Warn("cannot announce the shared addresses", "error", err)
-		}
-	}()
-}
-
-// announceAgain does so under a lease alone: the link may have been down, the
-// interface may have another MAC, others may have answered meanwhile.
-func (c *Coordinator) announceAgain() {
-	if c.tenant.left(time.Now()) > 0 {
-		c.announce()
-	}
-}
-
 // execute has the leader commit a command that does no harm twice. It waits
 // for a leader until ctx ends.
 func (c *Coordinator) execute(ctx context.Context, cmd raftstore.Command) error {
