@@ -13,15 +13,15 @@ const lookEvery = 250 * time.Millisecond
 // missing names what of this others have taken away, or "". What it cannot
 // read is left to the next comparison of everything.
 func (p *Plane) missing() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	multicasts, err := p.multicasts()
 	var lost []string
-	for _, a := range p.watch.all {
+	for _, a := range p.watching().all {
 		at := place{a.Interface, a.MAC}
 		there := err != nil || multicasts[at.String()]
 		if stealth(a.MAC) {
+			p.mu.Lock()
 			has, err := p.hasStealth(at)
+			p.mu.Unlock()
 			there = err != nil || has
 		}
 		if !there {

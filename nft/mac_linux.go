@@ -51,7 +51,8 @@ func (p *Plane) addMAC(at place) (bool, error) {
 	return true, nil
 }
 
-// hasStealth reports whether the interface takes frames to the stealth MAC.
+// hasStealth reports whether the interface takes frames to the stealth MAC. The
+// caller holds mu.
 func (p *Plane) hasStealth(at place) (bool, error) {
 	link, err := p.links.LinkByName(at.Interface)
 	if err != nil {
