@@ -19,13 +19,13 @@ func conntrackKnobs() []knob {
 	lasts := func(v int) bool { return v > int(TheirsTime/time.Second) }
 	const conf = "net/netfilter/nf_conntrack_"
 	all := []knob{
-		{conf + "tcp_loose", nonzero, false, Warn, "set it to 1, or a move breaks connections that are older than the agent's rules"},
-		{conf + "tcp_timeout_established", func(v int) bool { return v >= forgetsTooSoon }, false, Warn,
-			fmt.Sprintf("set it to %d or more: a move breaks connections that were idle for longer", forgetsTooSoon)},
+		{conf + "tcp_loose", nonzero, false, Warn, 1, "a move breaks connections that are older than the agent's rules"},
+		{conf + "tcp_timeout_established", func(v int) bool { return v >= forgetsTooSoon }, false, Warn, forgetsTooSoon,
+			"a move breaks connections that were idle for longer"},
 	}
 	for _, name := range []string{"udp_timeout", "udp_timeout_stream", "icmp_timeout", "icmpv6_timeout", "generic_timeout"} {
-		all = append(all, knob{conf + name, lasts, false, Warn,
-			fmt.Sprintf("set it above %d: the new owner of a bucket takes the old one's word for as many seconds", TheirsTime/time.Second)})
+		all = append(all, knob{conf + name, lasts, false, Warn, int(TheirsTime/time.Second) + 1,
+			fmt.Sprintf("the new owner of a bucket takes the old one's word for %d s, which is as long or longer", TheirsTime/time.Second)})
 	}
 	return all
 }
@@ -52,7 +52,8 @@ func (p *Plane) ProbeConntrack() []Finding {
 	}
 	f := Finding{Severity: OK, What: fmt.Sprintf("conntrack has %d of %d entries", use.Count, use.Max)}
 	if use.NearlyFull() {
-		f.Severity, f.Mend = Warn, "raise net.netfilter.nf_conntrack_max: when it is full, new flows are dropped"
+		f.Severity, f.What = Warn, f.What+": when it is full, new flows are dropped"
+		f.Mend = fmt.Sprintf("sysctl -w net.netfilter.nf_conntrack_max=%d", 2*use.Max)
 	}
 	return append(findings, f)
 }

@@ -96,7 +96,10 @@ func (p *Plane) probeAddress(a address, addrs []netlink.Addr, names map[int]stri
 	findings := []Finding{{Service: service, Severity: OK, What: "interface " + a.Interface}}
 	attrs := link.Attrs()
 	if !heardFlags(attrs.RawFlags) {
-		findings[0].Severity, findings[0].Mend = Fail, "bring it up, and look at its cable"
+		findings[0].Severity, findings[0].Mend = Fail, "ip link set dev "+a.Interface+" up"
+		if attrs.RawFlags&unix.IFF_UP != 0 {
+			findings[0].Mend = "look at its cable, or at the switch's port"
+		}
 		findings[0].Err = unix.ENETDOWN
 	}
 	if attrs.EncapType != "ether" {
@@ -109,6 +112,7 @@ func (p *Plane) probeAddress(a address, addrs []netlink.Addr, names map[int]stri
 		findings = append(findings, probeOwnSource(a, attrs.Index, addrs))
 	}
 	findings = append(findings, probeKnobs(service, a)...)
+	findings = append(findings, p.probeBridge(a, link)...)
 	if findings[0].Severity == OK {
 		findings = append(findings, p.probeStranger(a))
 	}
