@@ -43,6 +43,7 @@ func (c *Coordinator) PeerAPI() http.Handler {
 		return c.flows()
 	}))
 	mux.Handle("POST "+pathForget, serve(c.forgetForPeer))
+	mux.Handle("POST "+pathHear, serve(c.hear))
 	return mux
 }
 
@@ -61,6 +62,7 @@ func (c *Coordinator) controlAPI() http.Handler {
 	mux.Handle("POST /v1/wish", serve(c.wish))
 	mux.Handle("POST /v1/move", serve(c.move))
 	mux.Handle("POST /v1/forget", serve(c.forget))
+	mux.Handle("POST /v1/examine", serve(c.examine))
 	return mux
 }
 

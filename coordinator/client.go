@@ -103,6 +103,13 @@ func (c *Client) Forget(ctx context.Context, r ForgetRequest) error {
 	return c.do(ctx, http.MethodPost, "/v1/forget", r, nil)
 }
 
+// Examine has the nodes exchange test frames; it takes some seconds.
+func (c *Client) Examine(ctx context.Context) (Examination, error) {
+	var e Examination
+	err := c.do(ctx, http.MethodPost, "/v1/examine", struct{}{}, &e)
+	return e, err
+}
+
 func (c *Client) do(ctx context.Context, method, path string, body, answer any) error {
 	data, err := json.Marshal(body)
 	if err != nil {

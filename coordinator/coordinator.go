@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -36,6 +37,8 @@ type Config struct {
 	Witness bool
 	// Services are the services as this node's config file has them.
 	Services []raftstore.Definition
+	// Ears listen to the services' segments; nil on a witness, which has none.
+	Ears Ears
 }
 
 // Coordinator is one node's part in the cluster.
@@ -57,6 +60,7 @@ type Coordinator struct {
 	leader     *leader
 	registrar  *registrar
 	drainer    *drainer
+	hearing    atomic.Int32 // examinations that this node takes part in
 }
 
 // New joins the parts. Nothing runs before Run.
@@ -118,6 +122,7 @@ func (c *Coordinator) Run(ctx context.Context, control net.Listener, ready func(
 	g.Go(func() error { return c.registrar.run(ctx) })
 	g.Go(func() error { return c.drainer.run(ctx) })
 	g.Go(func() error { return c.defineServices(ctx) })
+	g.Go(func() error { return c.listenQueriers(ctx) })
 	g.Go(func() error { return c.kernel.Watch(ctx, c.reconciler.drift) })
 	g.Go(func() error {
 		if err := server.Serve(control); !errors.Is(err, http.ErrServerClosed) {

@@ -17,6 +17,7 @@ const (
 	pathFlows   = "/v1/flows"
 	pathForget  = "/v1/forget"
 	pathWhose   = "/v1/whose"
+	pathHear    = "/v1/hear"
 )
 
 // renewal asks the leader for a lease.

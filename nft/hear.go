@@ -16,8 +16,9 @@ type Question struct {
 	Services []Service
 }
 
-// Heard is what this node has seen of one service's segment.
+// Heard is what this node has seen of one shared address's segment.
 type Heard struct {
+	// Service names the services of the address: "echo, web".
 	Service   string     `json:"service"`
 	Interface string     `json:"interface"`
 	Address   netip.Addr `json:"address"`

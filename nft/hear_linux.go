@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -33,19 +34,26 @@ type Ears struct {
 // NewEars returns ears that hear test frames, and queriers while Run runs.
 func NewEars() *Ears { return &Ears{} }
 
-// Hear sends test frames for each service and tells what came of other nodes
-// meanwhile. It changes nothing. Of a service that fails it tells why.
+// Probe is the function of that name, beside the ears.
+func (e *Ears) Probe(services []Service) []Finding { return Probe(services) }
+
+// Hear sends test frames for each shared address and tells what came of other
+// nodes meanwhile. It changes nothing. Of an address that fails it tells why.
 func (e *Ears) Hear(ctx context.Context, q Question) []Heard {
 	q.Window = min(q.Window, MostWindow)
-	all := make([]Heard, len(q.Services))
+	shared, err := addresses(q.Services)
+	if err != nil { // the cluster lets no such services be defined
+		return []Heard{{Error: err.Error()}}
+	}
+	all := make([]Heard, len(shared))
 	var hearing sync.WaitGroup
-	for i, s := range q.Services {
+	for i, a := range shared {
 		hearing.Go(func() {
-			h := Heard{Service: s.Name, Interface: s.Interface, Address: s.Address, MAC: s.MAC.String(), From: map[string]TestCounts{}}
-			if err := h.listen(ctx, q, s); err != nil {
+			h := newHeard(a)
+			if err := h.listen(ctx, q, a); err != nil {
 				h.Error = err.Error()
 			}
-			h.Queriers, h.Listening = e.queriers.of(s.Interface, s.Address.Is6())
+			h.Queriers, h.Listening = e.queriers.of(a.Interface, a.Addr.Is6())
 			all[i] = h
 		})
 	}
@@ -53,20 +61,30 @@ func (e *Ears) Hear(ctx context.Context, q Question) []Heard {
 	return all
 }
 
-// listen fills in what test frames and others' frames tell.
-func (h *Heard) listen(ctx context.Context, q Question, s Service) error {
-	ifi, err := net.InterfaceByName(s.Interface)
-	if err != nil {
-		return fmt.Errorf("interface %s: %w", s.Interface, ErrNoInterface)
+func newHeard(a address) Heard {
+	var names []string
+	for _, s := range a.Services {
+		names = append(names, s.Name)
 	}
-	tests, err := listenAll(ifi, testFilter(s.Address.Is6()))
+	return Heard{
+		Service: strings.Join(names, ", "), Interface: a.Interface, Address: a.Addr, MAC: a.MAC.String(), From: map[string]TestCounts{},
+	}
+}
+
+// listen fills in what test frames and others' frames tell.
+func (h *Heard) listen(ctx context.Context, q Question, a address) error {
+	ifi, err := net.InterfaceByName(a.Interface)
 	if err != nil {
-		return fmt.Errorf("listen on %s: %w", s.Interface, err)
+		return fmt.Errorf("interface %s: %w", a.Interface, ErrNoInterface)
+	}
+	tests, err := listenAll(ifi, testFilter(a.Addr.Is6()))
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", a.Interface, err)
 	}
 	defer tests.Close()
-	traffic, err := listenAll(ifi, trafficFilter(s.Address))
+	traffic, err := listenAll(ifi, trafficFilter(a.Addr))
 	if err != nil {
-		return fmt.Errorf("listen on %s: %w", s.Interface, err)
+		return fmt.Errorf("listen on %s: %w", a.Interface, err)
 	}
 	defer traffic.Close()
 	until := time.Now().Add(q.Window)
@@ -75,26 +93,26 @@ func (h *Heard) listen(ctx context.Context, q Question, s Service) error {
 	}
 	var readers sync.WaitGroup
 	readers.Go(func() { h.readTests(tests, q) })
-	readers.Go(func() { h.readTraffic(traffic, s.MAC) })
-	sendErr := sendTests(ctx, tests, ifi, q, s, until)
-	h.Gateway = findGateway(s)
+	readers.Go(func() { h.readTraffic(traffic, a.MAC) })
+	sendErr := sendTests(ctx, tests, ifi, q, a, until)
+	h.Gateway = findGateway(a)
 	readers.Wait()
 	return sendErr
 }
 
 // sendTests sends frames of each kind at intervals until the window is over.
 // One that is lost on the way out is no error unless all are.
-func sendTests(ctx context.Context, conn *packet.Conn, ifi *net.Interface, q Question, s Service, until time.Time) error {
-	from := ownSource(ifi, s)
+func sendTests(ctx context.Context, conn *packet.Conn, ifi *net.Interface, q Question, a address, until time.Time) error {
+	from := ownSource(ifi, a)
 	tick := time.NewTicker(testEvery)
 	defer tick.Stop()
 	var failed error
 	sent := false
 	for time.Now().Before(until) {
-		for _, kind := range testKinds(s.MAC) {
+		for _, kind := range testKinds(a.MAC) {
 			f := testFrame{kind: kind, nonce: q.Nonce, node: q.Node}
-			if err := f.send(conn, ifi, from, s); err != nil {
-				failed = fmt.Errorf("send test frame on %s: %w", s.Interface, err)
+			if err := f.send(conn, ifi, from, a); err != nil {
+				failed = fmt.Errorf("send test frame on %s: %w", a.Interface, err)
 				continue
 			}
 			sent = true
@@ -112,10 +130,10 @@ func sendTests(ctx context.Context, conn *packet.Conn, ifi *net.Interface, q Que
 }
 
 // send sends the frame from the interface's own MAC.
-func (f testFrame) send(conn *packet.Conn, ifi *net.Interface, from netip.Addr, s Service) error {
-	mac, to := f.to(s.Address, s.MAC)
+func (f testFrame) send(conn *packet.Conn, ifi *net.Interface, from netip.Addr, a address) error {
+	mac, to := f.to(a.Addr, a.MAC)
 	kind := ethernet.EtherTypeIPv4
-	if s.Address.Is6() {
+	if a.Addr.Is6() {
 		kind = ethernet.EtherTypeIPv6
 	}
 	frame := ethernet.Frame{Destination: mac, Source: ifi.HardwareAddr, EtherType: kind, Payload: f.packet(from, to)}
@@ -129,16 +147,16 @@ func (f testFrame) send(conn *packet.Conn, ifi *net.Interface, from netip.Addr, 
 
 // ownSource is an address of the node's own that test frames come from, the
 // unspecified one if it has none.
-func ownSource(ifi *net.Interface, s Service) netip.Addr {
+func ownSource(ifi *net.Interface, a address) netip.Addr {
 	source := netip.IPv4Unspecified()
-	if s.Address.Is6() {
+	if a.Addr.Is6() {
 		source = netip.IPv6Unspecified()
 	}
 	addrs, _ := ifi.Addrs() // without any, the unspecified one will do
-	for _, a := range addrs {
-		if n, ok := a.(*net.IPNet); ok {
+	for _, have := range addrs {
+		if n, ok := have.(*net.IPNet); ok {
 			addr, _ := netip.AddrFromSlice(n.IP)
-			if addr = addr.Unmap(); addr.Is6() == s.Address.Is6() && addr != s.Address {
+			if addr = addr.Unmap(); addr.Is6() == a.Addr.Is6() && addr != a.Addr {
 				return addr
 			}
 		}
@@ -176,7 +194,7 @@ func (h *Heard) readTraffic(conn *packet.Conn, cluster net.HardwareAddr) {
 		if err != nil {
 			break
 		}
-		if n < 14 {
+		if n < 24 || protocolOf(buf) == testProtocol {
 			continue
 		}
 		to, from := net.HardwareAddr(buf[:6]).String(), net.HardwareAddr(buf[6:12]).String()
@@ -197,15 +215,23 @@ func (h *Heard) readTraffic(conn *packet.Conn, cluster net.HardwareAddr) {
 	}
 }
 
+// protocolOf a frame that passed trafficFilter.
+func protocolOf(frame []byte) byte {
+	if frame[12] == 0x86 {
+		return frame[14+6]
+	}
+	return frame[14+9]
+}
+
 // findGateway asks the default gateway on the service's interface for its MAC,
 // as duplicate address detection would.
-func findGateway(s Service) *Gateway {
-	addr := defaultGateway(s.Interface, s.Address.Is6())
+func findGateway(a address) *Gateway {
+	addr := defaultGateway(a.Interface, a.Addr.Is6())
 	if !addr.IsValid() {
 		return nil
 	}
 	g := &Gateway{Address: addr}
-	mac, err := askStranger(address{Addr: addr, Interface: s.Interface})
+	mac, err := askStranger(address{Addr: addr, Interface: a.Interface})
 	if err == nil && mac != nil {
 		g.MAC = mac.String()
 	}

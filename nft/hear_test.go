@@ -43,10 +43,9 @@ func (w *world) ears(s Service) (node, client Heard) {
 	done := make(chan Heard, 1)
 	hear := func(n *nfttest.Namespace, name, ifname string) (h Heard) {
 		n.Do(func() {
-			s := s
-			s.Interface = ifname
-			h = Heard{Service: s.Name, Interface: ifname, Address: s.Address, MAC: s.MAC.String(), From: map[string]TestCounts{}}
-			if err := h.listen(context.Background(), Question{Node: name, Nonce: 5, Window: 600 * time.Millisecond}, s); err != nil {
+			a := address{s.Address, ifname, s.MAC, []Service{s}}
+			h = newHeard(a)
+			if err := h.listen(context.Background(), Question{Node: name, Nonce: 5, Window: 600 * time.Millisecond}, a); err != nil {
 				h.Error = err.Error()
 			}
 		})
@@ -85,6 +84,9 @@ func TestHear(t *testing.T) {
 				}
 				if after, _ := o.counters(); after != before || w.dropped("test frame") == 0 {
 					t.Errorf("%d test frames passed, %d were dropped as such", after-before, w.dropped("test frame"))
+				}
+				if len(node.Senders) != 0 {
+					t.Errorf("test frames are taken for a client's: %+v", node.Senders)
 				}
 				if node.Gateway == nil || node.Gateway.MAC != w.clientMAC.String() {
 					t.Errorf("gateway is %+v, want %s", node.Gateway, w.clientMAC)

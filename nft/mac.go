@@ -48,11 +48,11 @@ func StealthMAC(a netip.Addr) net.HardwareAddr {
 // stealth reports whether a cluster MAC is a stealth one.
 func stealth(mac net.HardwareAddr) bool { return mac[0]&1 == 0 }
 
-// groupOf is a multicast group whose frames have the MAC: for IPv4 an
+// GroupOf is a multicast group whose frames have the MAC: for IPv4 an
 // administratively scoped one (239.x), for IPv6 a transient one of the site.
 // Switches that snoop learn from a membership in it where the MAC is wanted.
 // The zero Addr is returned for a MAC that no group has.
-func groupOf(mac net.HardwareAddr) netip.Addr {
+func GroupOf(mac net.HardwareAddr) netip.Addr {
 	switch {
 	case mac[0] == 0x01 && mac[1] == 0x00 && mac[2] == 0x5e && mac[3] < 0x80:
 		return netip.AddrFrom4([4]byte{239, mac[3], mac[4], mac[5]})

@@ -14,7 +14,7 @@ type member struct {
 // join holds the membership for a place. Without it the service works where
 // no switch snoops, so that a failure is only told. The caller holds mu.
 func (p *Plane) join(at place, index int) {
-	group := groupOf(at.MAC)
+	group := GroupOf(at.MAC)
 	if !group.IsValid() {
 		return
 	}

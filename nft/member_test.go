@@ -18,8 +18,8 @@ import (
 // other interface, lo, is in none of ours.
 func (w *world) isMember(mac net.HardwareAddr) bool {
 	w.t.Helper()
-	file, group := "igmp", groupOf(mac).AsSlice()
-	if groupOf(mac).Is6() {
+	file, group := "igmp", GroupOf(mac).AsSlice()
+	if GroupOf(mac).Is6() {
 		file += "6"
 	} else { // as a number in the machine's byte order
 		group = host32(uint32(group[0])<<24 | uint32(group[1])<<16 | uint32(group[2])<<8 | uint32(group[3]))
@@ -83,7 +83,7 @@ func TestGroups(t *testing.T) {
 	} {
 		hw, err := net.ParseMAC(mac)
 		must(t, err)
-		if got := groupOf(hw).String(); got != want {
+		if got := GroupOf(hw).String(); got != want {
 			t.Errorf("%s: %s, want %s", mac, got, want)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -26,6 +27,17 @@ type Finding struct {
 	What     string // what was found, in words
 	Mend     string // what to do about it; "" if nothing
 	Err      error  // for Fail and Warn, if there is one
+}
+
+// Text is the finding with its error, in words.
+func (f Finding) Text() string {
+	switch {
+	case f.Err == nil:
+		return f.What
+	case strings.HasPrefix(f.Err.Error(), f.What): // it names the thing itself
+		return f.Err.Error()
+	}
+	return f.What + ": " + f.Err.Error()
 }
 
 // Probe looks whether this kernel and this node can serve the services, and

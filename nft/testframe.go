@@ -38,7 +38,7 @@ const (
 
 // testKinds are the kinds that there are for a cluster MAC.
 func testKinds(mac net.HardwareAddr) []TestKind {
-	if stealth(mac) || !groupOf(mac).IsValid() {
+	if stealth(mac) || !GroupOf(mac).IsValid() {
 		return []TestKind{TestCluster, TestBroadcast}
 	}
 	return []TestKind{TestCluster, TestBroadcast, TestGroup}
@@ -57,7 +57,7 @@ func (f testFrame) to(addr netip.Addr, mac net.HardwareAddr) (net.HardwareAddr, 
 	case TestBroadcast:
 		return net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, addr
 	case TestGroup:
-		return mac, groupOf(mac)
+		return mac, GroupOf(mac)
 	}
 	return mac, addr
 }

@@ -65,7 +65,7 @@ func runAgent(ctx context.Context, cfg config, logger *slog.Logger) error {
 		return err
 	}
 	c := coordinator.New(coordinator.Config{
-		Node: cfg.Node, Version: readVersion().number(), Timing: timing, Witness: cfg.witness(), Services: cfg.Services,
+		Node: cfg.Node, Version: readVersion().number(), Timing: timing, Witness: cfg.witness(), Services: cfg.Services, Ears: earsOf(cfg),
 	}, store, plane, coordinator.NewPeers(store.Client()), logger)
 	return runParts(ctx, c, store, control, logger)
 }
@@ -97,6 +97,15 @@ func openPlane(cfg config, logger *slog.Logger) (plane coordinator.Kernel, done 
 		alone.Close()
 	}
 	return p, done, nil
+}
+
+// earsOf returns what the node listens to its network with. A witness needs
+// not hear clients.
+func earsOf(cfg config) coordinator.Ears {
+	if cfg.witness() {
+		return nil
+	}
+	return nft.NewEars()
 }
 
 // runParts runs the store and the coordinator. When ctx ends they leave the

@@ -1,39 +1,120 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 
 	"github.com/spf13/cobra"
 
 	"earshot/coordinator"
+	"earshot/coordinator/doctor"
 	"earshot/nft"
 )
 
 var errCheck = errors.New("this machine cannot run the node as configured")
 
+// errNetwork is for a node that could run, in a network that fails it.
+var errNetwork = errors.New("the network does not bring every frame to every node, or a node has a fault")
+
 func (a *app) checkCommand() *cobra.Command {
-	var file string
+	var file, vendor string
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "check",
-		Short: "Check the configuration and what it needs of the kernel; change nothing",
-		Args:  cobra.NoArgs,
-		RunE: a.does(func(*cobra.Command, []string) error {
-			cfg, err := loadConfig(file)
-			if err != nil {
-				return err
+		Short: "Check the configuration, the kernel and, with an agent running, the network; change nothing",
+		Long: `Check the configuration and what it needs of the kernel. Where an agent runs, the
+nodes exchange test frames as well: the findings tell which of them hear frames to
+the cluster MAC, what keeps them from those that do not, and what mends it. It
+takes some seconds and changes nothing.
+
+With --for VENDOR it prints what a router or switch of that kind needs, for this
+configuration's addresses; --for alone lists the kinds.`,
+		Example: `  earshot check
+  earshot check --json
+  earshot check --for cisco-ios`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("for") {
+				return cobra.MaximumNArgs(1)(cmd, args) // the vendor
 			}
-			findings := checkHost(cfg)
-			if !cfg.witness() { // it needs nothing of the kernel
-				findings = append(findings, a.kernel.Probe(kernelServices(cfg.Services))...)
+			return cobra.NoArgs(cmd, args)
+		},
+		RunE: a.does(func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("for") {
+				return a.checkFor(file, append(args, vendor)[0])
 			}
-			return printFindings(a.stdout, cfg, findings)
+			return a.check(cmd.Context(), file, asJSON)
 		}),
 	}
 	a.configFlag(cmd, &file)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON (docs/cli-json.md)")
+	cmd.Flags().StringVar(&vendor, "for", "", "print what this `vendor`'s router or switch needs")
+	cmd.Flags().Lookup("for").NoOptDefVal = listVendors
+	fixedCompletion(cmd, "for", vendors()...)
 	return cmd
+}
+
+// check prints what was found on this machine and, by its agent, in the
+// network.
+func (a *app) check(ctx context.Context, file string, asJSON bool) error {
+	cfg, err := loadConfig(file)
+	if err != nil {
+		return err
+	}
+	r := checkup{Findings: []doctor.Finding{checkedConfig(cfg)}}
+	for _, warning := range cfg.Warnings {
+		r.Findings = append(r.Findings, doctor.Finding{Severity: nft.Warn, What: warning})
+	}
+	found := checkHost(cfg)
+	if !cfg.witness() { // it needs nothing of the kernel
+		found = append(found, a.kernel.Probe(kernelServices(cfg.Services))...)
+	}
+	for _, f := range found {
+		r.Findings = append(r.Findings, doctor.FromKernel(f))
+	}
+	here := doctor.Worst(r.Findings)
+	r.examine(ctx, coordinator.NewClient(cfg.Socket))
+	if err := r.print(a.stdout, asJSON); err != nil {
+		return err
+	}
+	switch {
+	case here == nft.Fail:
+		return errCheck
+	case doctor.Worst(r.Findings) == nft.Fail:
+		return errNetwork
+	}
+	return nil
+}
+
+// examine adds what the nodes find together, if an agent runs here.
+func (r *checkup) examine(ctx context.Context, agent *coordinator.Client) {
+	e, err := agent.Examine(ctx)
+	switch {
+	case errors.Is(err, coordinator.ErrNoAgent):
+		return
+	case err != nil:
+		r.Findings = append(r.Findings, doctor.Finding{
+			Severity: nft.Warn, What: "the network was not examined: " + err.Error(), Mend: hintOf(err),
+		})
+		return
+	}
+	r.Agent = true
+	for i := range e.Reports {
+		if e.Reports[i].Node == e.Node {
+			e.Reports[i].Findings = nil // we have looked ourselves
+		}
+	}
+	r.Findings = append(r.Findings, doctor.Judge(e.Reports)...)
+}
+
+// checkedConfig says what the configuration is for.
+func checkedConfig(cfg config) doctor.Finding {
+	does := plural(len(cfg.Services), "service")
+	if cfg.witness() {
+		does = "a witness"
+	}
+	return doctor.Finding{Severity: nft.OK, What: fmt.Sprintf("%s: node %s, %s", cfg.File, cfg.Node, does)}
 }
 
 // checkHost looks at what the configuration names on this machine.
@@ -66,29 +147,4 @@ func nodesNamed(cfg config) int {
 		return 0
 	}
 	return len(cfg.Peers)
-}
-
-// printFindings lists what was looked at, and fails if something does not do.
-func printFindings(w io.Writer, cfg config, findings []nft.Finding) error {
-	does := plural(len(cfg.Services), "service")
-	if cfg.witness() {
-		does = "a witness"
-	}
-	fmt.Fprintf(w, "ok    %s: node %s, %s\n", cfg.File, cfg.Node, does)
-	for _, warning := range cfg.Warnings {
-		fmt.Fprintf(w, "warn  %s\n", warning)
-	}
-	labels := map[nft.Severity]string{nft.OK: "ok  ", nft.Warn: "warn", nft.Fail: "FAIL"}
-	failed := false
-	for _, f := range findings {
-		fmt.Fprintf(w, "%s  %v\n", labels[f.Severity], failure(f))
-		if f.Mend != "" && f.Severity != nft.OK {
-			fmt.Fprintf(w, "      hint: %s\n", f.Mend)
-		}
-		failed = failed || f.Severity == nft.Fail
-	}
-	if failed {
-		return errCheck
-	}
-	return nil
 }

@@ -1,11 +1,8 @@
 package main
 
 import (
-	"errors"
-	"fmt"
 	"io"
 	"log/slog"
-	"strings"
 
 	"earshot/hashmode"
 	"earshot/nft"
@@ -71,15 +68,19 @@ func probeFailure(findings []nft.Finding) error {
 
 // failure is a finding as an error.
 func failure(f nft.Finding) error {
-	what := f.What
+	what := f.Text()
 	if f.Service != "" {
 		what = "service " + f.Service + ": " + what
 	}
-	switch {
-	case f.Err == nil:
-		return errors.New(what)
-	case strings.HasPrefix(f.Err.Error(), f.What): // it names the thing itself
-		return fmt.Errorf("%s%w", strings.TrimSuffix(what, f.What), f.Err)
-	}
-	return fmt.Errorf("%s: %w", what, f.Err)
+	return found{what, f.Err}
 }
+
+// found is an error in a finding's words.
+type found struct {
+	what string
+	err  error
+}
+
+func (f found) Error() string { return f.what }
+
+func (f found) Unwrap() error { return f.err }

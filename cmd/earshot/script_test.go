@@ -111,6 +111,11 @@ func (a *scriptAgent) handler() http.Handler {
 			_, _ = w.Write([]byte("{}"))
 		}
 	})
+	mux.HandleFunc("POST /v1/examine", func(w http.ResponseWriter, _ *http.Request) {
+		if a.note(w, "examine") {
+			a.file(w, "examine.json")
+		}
+	})
 	mux.HandleFunc("POST /v1/forget", func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		if a.note(w, "forget "+string(body)) {

@@ -216,3 +216,6 @@ func withHost(p netip.Prefix, host byte) netip.Addr {
 func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
+
+// Run runs a command on the machine that has the bridge.
+func (s *Segment) Run(ctx context.Context, c Command) (Result, error) { return s.fabric.Run(ctx, c) }
