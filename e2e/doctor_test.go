@@ -77,16 +77,10 @@ func content(t *testing.T, n *lab.Node) checked {
 	return last
 }
 
-// The bridge between the nodes snoops, and a querier makes it act on that: no
-// client's frame arrives any more. The doctor names the knob; with its command
-// carried out, it is content, and clients are answered.
-func TestDoctorNamesTheBridgeThatSnoops(t *testing.T) {
-	ip, err := exec.LookPath("ip")
-	if err != nil {
-		t.Skip("ip(8) is not installed: the doctor's command cannot be carried out")
-	}
-	l := newCluster(t, lab.Options{Nodes: 3, Snooping: true, Services: webAndEcho(string(hashmode.SourceIP))})
-	var failed []finding
+// snooped is a cluster whose bridge snoops, with a querier that makes it act on
+// that: no client's frame arrives any more, and the doctor says so.
+func snooped(t *testing.T) (l *lab.Lab, failed []finding) {
+	l = newCluster(t, lab.Options{Nodes: 3, Snooping: true, Services: webAndEcho(string(hashmode.SourceIP))})
 	lab.Eventually(t, snoopLimit, "the doctor finds that the nodes do not hear", func() error {
 		c, code := examine(t, l.Nodes[0])
 		if failed = c.failures(); code != 1 || len(failed) == 0 || !c.Agent {
@@ -97,19 +91,42 @@ func TestDoctorNamesTheBridgeThatSnoops(t *testing.T) {
 		}
 		return nil
 	})
+	return l, failed
+}
+
+// atTheBridge carries a command out where the bridge is.
+func atTheBridge(t *testing.T, l *lab.Lab, words ...string) {
+	t.Helper()
+	path, err := exec.LookPath(words[0])
+	if err != nil {
+		t.Skip(words[0] + "(8) is not installed: the doctor's command cannot be carried out")
+	}
+	r, err := l.Service.Run(context.Background(), lab.Command{Path: path, Args: words[1:]})
+	if err != nil || r.Code != 0 {
+		t.Fatalf("%s: %v, %s", words, err, r.Stderr)
+	}
+}
+
+// The doctor names the knob of a bridge that snoops; with its command carried
+// out, it is content, and clients are answered.
+func TestDoctorNamesTheBridgeThatSnoops(t *testing.T) {
+	l, failed := snooped(t)
 	for _, f := range failed {
 		t.Logf("%s: %s\n  mend: %s (%s)", f.Node, f.What, f.Mend, f.Note)
 		if !strings.HasPrefix(f.Mend, "ip link set dev BRIDGE ") || !strings.Contains(f.What, "snoops") {
 			t.Fatalf("the doctor does not name the knob: %+v", f)
 		}
 	}
-	words := strings.Fields(strings.ReplaceAll(failed[0].Mend, "BRIDGE", l.Service.Name))
-	if words[0] != "ip" {
-		t.Fatalf("%q is no command of ip(8)", failed[0].Mend)
-	}
-	r, err := l.Service.Run(context.Background(), lab.Command{Path: ip, Args: words[1:]})
-	if err != nil || r.Code != 0 {
-		t.Fatalf("%s: %v, %s", words, err, r.Stderr)
+	atTheBridge(t, l, strings.Fields(strings.ReplaceAll(failed[0].Mend, "BRIDGE", l.Service.Name))...)
+	content(t, l.Nodes[0])
+	complete(t, l, thousand(l, load.HTTP, webPort))
+}
+
+// The other way that the doctor names: the nodes' ports lead to a router.
+func TestDoctorsOtherCommandMendsSnoopingToo(t *testing.T) {
+	l, _ := snooped(t)
+	for _, n := range l.Nodes {
+		atTheBridge(t, l, "bridge", "link", "set", "dev", n.Port.Outlet(), "mcast_router", "2")
 	}
 	content(t, l.Nodes[0])
 	complete(t, l, thousand(l, load.HTTP, webPort))

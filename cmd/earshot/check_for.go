@@ -92,6 +92,9 @@ func (s shared) Dots() string {
 // Dashes is the MAC as Windows writes it, 01-00-5e-28-38-14.
 func (s shared) Dashes() string { return strings.ReplaceAll(s.MAC.String(), ":", "-") }
 
+// Hyphens is the MAC as Comware writes it, 0100-5e28-3814.
+func (s shared) Hyphens() string { return strings.ReplaceAll(s.Dots(), ".", "-") }
+
 // sharedOf lists the shared addresses of services, each once.
 func sharedOf(services []raftstore.Definition) []shared {
 	var all []shared

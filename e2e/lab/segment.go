@@ -198,6 +198,9 @@ func setUp(n *Namespace, name string, up bool) error {
 	})
 }
 
+// Outlet is the name of the switch's end of the cable.
+func (p *Port) Outlet() string { return p.outlet }
+
 // Unplug takes the cable's far end down: the host loses carrier.
 func (p *Port) Unplug() error { return setUp(p.segment.fabric, p.outlet, false) }
 
