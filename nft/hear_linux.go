@@ -22,8 +22,9 @@ const (
 	testEvery = 100 * time.Millisecond
 	// MostWindow is how long Hear listens at most.
 	MostWindow = 5 * time.Second
-	// mostSenders bounds what is remembered of a segment that lies.
+	// mostSenders and mostNodes bound what is remembered of a segment that lies.
 	mostSenders = 64
+	mostNodes   = 1024
 )
 
 // Ears listen to the segments of this node's services.
@@ -180,7 +181,9 @@ func (h *Heard) readTests(conn *packet.Conn, q Question) {
 		if err != nil || f.nonce != q.Nonce || f.node == q.Node {
 			continue
 		}
-		h.From[f.node] = h.From[f.node].add(f.kind)
+		if _, known := h.From[f.node]; known || len(h.From) < mostNodes {
+			h.From[f.node] = h.From[f.node].add(f.kind)
+		}
 	}
 }
 

@@ -26,6 +26,8 @@ func framesPart() part {
 		name: "frames",
 		doc:  "ns per foreign and per own frame in the kernel, beside xt_cluster and Pacemaker's rules",
 		run:  measureFrames,
+		// Ten seconds; without a realtime priority, on a busy machine, more.
+		limit: func(options) time.Duration { return time.Minute },
 	}
 }
 
