@@ -12,9 +12,7 @@ import (
 func (c *Coordinator) announce() {
 	go func() {
 		rs := desired(c.store.State(), c.cfg.Node, knowledge{interfaces: c.reconciler.interfaces})
-		if unfit := c.reconciler.unfit.Load(); unfit != nil {
-			rs.Services = slices.DeleteFunc(rs.Services, func(s nft.Service) bool { return (*unfit)[s.Name] != "" })
-		}
+		rs.Services = slices.DeleteFunc(rs.Services, func(s nft.Service) bool { return c.fitness.isDeaf(s.Name) })
 		if err := c.kernel.Announce(rs.Services); err != nil {
 			c.log.Warn("cannot announce the shared addresses", "error", err)
 		}

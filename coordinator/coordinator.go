@@ -39,6 +39,8 @@ type Config struct {
 	Services []raftstore.Definition
 	// Ears listen to the services' segments; nil on a witness, which has none.
 	Ears Ears
+	// Health judges this node's own servers; nil: nobody does.
+	Health Health
 }
 
 // Coordinator is one node's part in the cluster.
@@ -55,6 +57,7 @@ type Coordinator struct {
 	reconciler *reconciler
 	release    *release
 	disowner   *disowner
+	fitness    *fitness
 	asker      *asker
 	tenant     *tenant
 	leader     *leader
@@ -85,8 +88,12 @@ func New(cfg Config, store Store, kernel Kernel, peers Peers, log *slog.Logger) 
 		node: cfg.Node, store: store, kernel: kernel, news: c.news, opened: c.reconciler.letsThrough,
 		known: c.askWhose, log: log, wake: make(chan struct{}, 1), slots: make(chan struct{}, askInParallel),
 	}
-	c.reconciler.onUnfit = func() { c.tenant.renewNow() }
 	c.reconciler.onMended = c.announceAgain
+	c.fitness = &fitness{
+		node: cfg.Node, store: store, health: cfg.Health, pace: cfg.Timing.Renew,
+		onChange: func() { c.tenant.renewNow() },
+	}
+	c.reconciler.fitness = c.fitness
 	held := c.reconciler.held.Load
 	c.tenant = &tenant{
 		timing: cfg.Timing, kernel: kernel, log: log, held: held, ask: c.askForLease,
@@ -102,7 +109,7 @@ func New(cfg Config, store Store, kernel Kernel, peers Peers, log *slog.Logger) 
 	c.registrar = &registrar{store: store, timing: cfg.Timing, ledger: c.leader.ledger, log: log}
 	c.drainer = &drainer{
 		node: cfg.Node, interfaces: interfaces, store: store, kernel: kernel, released: c.release.told,
-		propose: c.execute, log: log,
+		propose: c.execute, log: log, deaf: c.fitness.isDeaf, wake: make(chan struct{}, 1),
 	}
 	return c
 }
@@ -121,6 +128,11 @@ func (c *Coordinator) Run(ctx context.Context, control net.Listener, ready func(
 	g.Go(func() error { return c.leader.run(ctx) })
 	g.Go(func() error { return c.registrar.run(ctx) })
 	g.Go(func() error { return c.drainer.run(ctx) })
+	if c.cfg.Health != nil {
+		g.Go(func() error {
+			return c.cfg.Health.Run(ctx, func() { c.fitness.changed(time.Now()) })
+		})
+	}
 	g.Go(func() error { return c.defineServices(ctx) })
 	g.Go(func() error { return c.listenQueriers(ctx) })
 	g.Go(func() error { return c.kernel.Watch(ctx, c.reconciler.drift) })
@@ -192,6 +204,7 @@ func (c *Coordinator) mapHeld(held uint64) {
 // released passes on that more is released: to the leader and to the new
 // owners, who wait for it (rule P13).
 func (c *Coordinator) released(uint64) {
+	signal(c.drainer.wake)
 	c.spread(func(slot raftstore.Slot) []string {
 		if slices.Contains(slot.From, c.cfg.Node) {
 			return []string{slot.Owner}
@@ -232,14 +245,10 @@ func (c *Coordinator) spread(to func(raftstore.Slot) []string) {
 
 // renewal is what this node says of itself to the leader.
 func (c *Coordinator) renewal() renewal {
-	r := renewal{
+	return renewal{
 		Node: c.cfg.Node, ServerID: c.store.ServerID(), Process: c.process,
-		level: c.level(), Version: c.cfg.Version, Problems: c.problems(),
+		level: c.level(), Version: c.cfg.Version, Problems: c.problems(), Unfit: c.fitness.unfit(),
 	}
-	if unfit := c.reconciler.unfit.Load(); unfit != nil {
-		r.Unfit = *unfit
-	}
-	return r
 }
 
 // askForLease asks whoever leads.
@@ -340,10 +349,9 @@ func (c *Coordinator) problems() []string {
 	if p := c.reconciler.problem.Load(); p != nil {
 		all = append(all, *p)
 	}
-	if unfit := c.reconciler.unfit.Load(); unfit != nil {
-		for _, service := range slices.Sorted(maps.Keys(*unfit)) {
-			all = append(all, fmt.Sprintf("cannot serve %s: %s", service, (*unfit)[service]))
-		}
+	unfit := c.fitness.unfit()
+	for _, service := range slices.Sorted(maps.Keys(unfit)) {
+		all = append(all, fmt.Sprintf("cannot serve %s: %s", service, unfit[service]))
 	}
 	for _, s := range c.kernel.Strangers() {
 		all = append(all, fmt.Sprintf("the host with MAC %s on %s has %s: take the address from it, or choose another", s.MAC, s.Interface, s.Address))

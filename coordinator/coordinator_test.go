@@ -23,15 +23,18 @@ type single struct {
 }
 
 // run starts node a. The test runs in a synctest bubble.
-func run(t *testing.T, h *history) *single {
+func run(t *testing.T, h *history) *single { return runWith(t, h, &modelKernel{}, nil) }
+
+// runWith starts node a on a kernel, with checks.
+func runWith(t *testing.T, h *history, kernel *modelKernel, checks Health) *single {
 	timing, err := NewTiming(300*time.Millisecond, 4*time.Millisecond, 10*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &single{kernel: &modelKernel{}, store: &modelStore{
+	s := &single{kernel: kernel, store: &modelStore{
 		history: h, lead: raftstore.Leadership{Term: testTerm, Addr: "a:7440", Self: true},
 	}}
-	s.Coordinator = New(Config{Node: "a", Timing: timing}, s.store, s.kernel, noPeers{}, slog.New(slog.DiscardHandler))
+	s.Coordinator = New(Config{Node: "a", Timing: timing, Health: checks}, s.store, s.kernel, noPeers{}, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx, newIdleListener(), func() {}) }()

@@ -25,6 +25,10 @@ type drainer struct {
 	released   func() uint64
 	propose    func(context.Context, raftstore.Command) error
 	log        *slog.Logger
+	// deaf reports that no packet of a service can reach this node.
+	deaf func(service string) bool
+	// wake has the drainer look whether there is something to end at once.
+	wake chan struct{}
 
 	mu   sync.Mutex
 	ends map[string]time.Time // when the last drain is over at the latest, by service
@@ -78,35 +82,54 @@ func (d *drainer) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
-			// Only a node that is told not to wait needs to act at once.
-			if !d.store.State().Nodes[d.node].Cut {
-				continue
-			}
+			d.cut(ctx)
+		case <-d.wake:
+			d.cut(ctx)
 		case <-ticker.C:
+			memory = d.look(ctx, memory)
 		}
-		memory = d.look(ctx, memory)
+	}
+}
+
+// dead reports that the node's flows of a service are lost, so that nothing is
+// to be waited for: the operator says so (earshot out --now), the service does
+// of a server that is ill (on_fail: cut), or no packet of theirs comes in.
+func (d *drainer) dead(st *raftstore.State, service string) bool {
+	node := st.Nodes[d.node]
+	_, unfit := node.Unfit[service]
+	return node.Cut || unfit && st.Services[service].OnFail == raftstore.OnFailCut || d.deaf(service)
+}
+
+// cut ends the drains of flows that are lost, without a look at them.
+func (d *drainer) cut(ctx context.Context) {
+	st, released := d.store.State(), d.released()
+	for name, v := range st.Services {
+		if !d.dead(st, name) {
+			continue
+		}
+		ended := hashmode.Set{}
+		for b := range rolesOf(v.Map, d.node, nil)[drain].All() {
+			if v.Map[b].Since <= released {
+				ended.Add(b)
+			}
+		}
+		d.report(ctx, name, ended, released)
 	}
 }
 
 // look counts flows once and reports the drains that are over.
 func (d *drainer) look(ctx context.Context, memory drains) drains {
+	d.cut(ctx)
 	st, released := d.store.State(), d.released()
 	rs := desired(st, d.node, knowledge{interfaces: d.interfaces})
 	if !anyDrain(rs) {
 		d.expect(st, nil)
 		return drains{}
 	}
-	node := st.Nodes[d.node]
-	cut := node.Cut
-	var flows map[string]map[hashmode.Bucket]nft.FlowCount
-	if !cut {
-		var err error
-		if flows, err = d.kernel.Flows(rs.Services); err != nil {
-			d.log.Warn("cannot count flows: drains end at their limit only", "error", err)
-		}
-		if err != nil {
-			flows = nil
-		}
+	flows, err := d.kernel.Flows(rs.Services)
+	if err != nil {
+		d.log.Warn("cannot count flows: drains end at their limit only", "error", err)
+		flows = nil
 	}
 	now := time.Now()
 	next := drains{}
@@ -114,18 +137,15 @@ func (d *drainer) look(ctx context.Context, memory drains) drains {
 		v := st.Services[s.Name]
 		next[s.Name] = map[hashmode.Bucket]draining{}
 		ended, seen := hashmode.Set{}, released
-		_, deaf := node.Unfit[s.Name] // no packet of a flow comes in any more
 		for b := range s.Drain.All() {
 			if v.Map[b].Since > released {
 				continue // not released yet
 			}
 			e := memory[s.Name][b].look(now, released, v.Map[b].Since, flows != nil && over(flows[s.Name][b], rs.Hold))
 			next[s.Name][b] = e
-			if cut || deaf || e.empty >= 2 || now.Sub(e.started) >= v.Drain {
+			if e.empty >= 2 || now.Sub(e.started) >= v.Drain {
 				ended.Add(b)
-				if !cut && !deaf {
-					seen = min(seen, e.seen)
-				}
+				seen = min(seen, e.seen)
 			}
 		}
 		d.report(ctx, s.Name, ended, seen)

@@ -176,6 +176,8 @@ type modelStore struct {
 	history *history
 	lead    raftstore.Leadership
 	subs    []chan struct{}
+	// onPropose is told of each command; nil: nobody is.
+	onPropose func(raftstore.Command)
 }
 
 func (s *modelStore) State() *raftstore.State {
@@ -197,6 +199,9 @@ func (s *modelStore) Propose(_ context.Context, c raftstore.Command) (uint64, er
 	defer s.mu.Unlock()
 	if !s.lead.Self {
 		return 0, raftstore.ErrNotLeader
+	}
+	if s.onPropose != nil {
+		s.onPropose(c)
 	}
 	err := s.history.apply(c)
 	for _, ch := range s.subs {

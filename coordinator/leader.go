@@ -223,7 +223,7 @@ func (l *leader) welcome(ctx context.Context, now time.Time) {
 	for _, name := range l.ledger.rested(st) {
 		l.try(ctx, raftstore.Command{Rest: &raftstore.Rest{Node: name}})
 	}
-	for _, f := range l.ledger.fitness(now, st) {
+	if f, found := l.ledger.fitness(now, st); found {
 		l.log.Warn("node can serve other services than before", "node", f.Node, "unfit", f.Unfit)
 		l.try(ctx, raftstore.Command{Fitness: &f})
 	}
@@ -285,6 +285,9 @@ func (l *leader) grantTo(ctx context.Context, r renewal) (grant, error) {
 	bound, err := l.ledger.grant(time.Now(), lead.Term, l.store.State(), r, r.Rest, l.store.LastCommand)
 	if err != nil {
 		return grant{}, err
+	}
+	if !maps.Equal(l.store.State().Nodes[r.Node].Unfit, r.Unfit) {
+		signal(l.wake)
 	}
 	l.news.learn(levels{r.Node: r.level})
 	return grant{Term: lead.Term, Bound: bound, Levels: l.news.all()}, nil

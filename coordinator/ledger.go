@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -59,6 +60,7 @@ type tenancy struct {
 	version     string
 	problems    []string
 	unfit       map[string]string
+	entered     time.Time // when its fitness was last given to be committed
 }
 
 // begin starts the account of a term. Whoever led before may have granted
@@ -254,19 +256,28 @@ func (l *ledger) rested(st *raftstore.State) []string {
 	return done
 }
 
-// fitness lists living nodes that say of themselves that they can serve other
-// services than the state has it.
-func (l *ledger) fitness(now time.Time, st *raftstore.State) []raftstore.Fitness {
+// fitness returns a living node that says of itself that it can serve other
+// services than the state has it: the one whose turn it is. A node has one
+// turn in a lease, so that those which change their mind all the time keep the
+// leader from nothing.
+func (l *ledger) fitness(now time.Time, st *raftstore.State) (f raftstore.Fitness, found bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var all []raftstore.Fitness
-	for name, t := range l.tenants {
+	var next *tenancy
+	for _, name := range slices.Sorted(maps.Keys(l.tenants)) {
+		t := l.tenants[name]
 		n, ok := st.Nodes[name]
-		if ok && n.ServerID == t.serverID && now.Before(t.until) && t.process != 0 && !maps.Equal(n.Unfit, t.unfit) {
-			all = append(all, raftstore.Fitness{Node: name, Unfit: t.unfit})
+		if !ok || n.ServerID != t.serverID || !now.Before(t.until) || t.process == 0 || maps.Equal(n.Unfit, t.unfit) {
+			continue
+		}
+		if now.Sub(t.entered) >= l.timing.Lease && (next == nil || t.entered.Before(next.entered)) {
+			next, f = t, raftstore.Fitness{Node: name, Unfit: t.unfit}
 		}
 	}
-	return all
+	if next != nil {
+		next.entered = now
+	}
+	return f, next != nil
 }
 
 // readyIn reports whether the leader of the term knows its own log.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"reflect"
 	"sync/atomic"
 	"time"
@@ -38,8 +37,8 @@ type reconciler struct {
 	leased func() bool
 	// release tells when what was given away is closed for certain.
 	release *release
-	// onUnfit is called when the node can serve other services than before.
-	onUnfit func()
+	// fitness is told of the services' wires.
+	fitness *fitness
 	// onMended is called when the kernel has been compared with the map, and
 	// mended, after others changed something.
 	onMended func()
@@ -47,8 +46,7 @@ type reconciler struct {
 	drifted chan struct{}
 	held    atomic.Uint64 // what the kernel is known to hold
 	problem atomic.Pointer[string]
-	unfit   atomic.Pointer[map[string]string] // never written to
-	last    nft.Ruleset                       // what the kernel was told last; run's own
+	last    nft.Ruleset // what the kernel was told last; run's own
 	told    bool
 	opened  opened                 // what the kernel lets through: at first, what it did when this process started
 	through atomic.Pointer[opened] // the same for others; never written to
@@ -80,6 +78,7 @@ func (r *reconciler) run(ctx context.Context, ready func()) error {
 		return fmt.Errorf("read the kernel's lease: %w", err)
 	}
 	r.opened.held, r.opened.answered = held, left > 0
+	r.fitness.begin(held > 0 && left > 0)
 	changed, cancel := r.store.Changed()
 	defer cancel()
 	retry := time.NewTimer(0)
@@ -134,28 +133,22 @@ func (r *reconciler) letsThrough() opened {
 // drift says that somebody else changed what is ours in the kernel.
 func (r *reconciler) drift() { signal(r.drifted) }
 
-// examine looks whether this node can serve its services: a node can hear the
-// cluster and be deaf on a service's segment.
+// examine looks whether this node can hear its services' clients: it can hear
+// the cluster and be deaf on a service's segment.
 func (r *reconciler) examine() {
-	unfit := map[string]string{}
+	deaf := map[string]string{}
 	for _, s := range r.last.Services {
 		connected, err := r.kernel.Carrier(s.Interface)
 		switch {
 		case err != nil:
-			unfit[s.Name] = err.Error()
+			deaf[s.Name] = err.Error()
 		case !connected:
-			unfit[s.Name] = fmt.Sprintf("interface %s has no carrier", s.Interface)
+			deaf[s.Name] = fmt.Sprintf("interface %s has no carrier", s.Interface)
 		}
 	}
-	before := r.unfit.Swap(&unfit)
-	if before == nil {
-		before = &map[string]string{}
-	}
-	if maps.Equal(*before, unfit) {
-		return
-	}
+	before := r.fitness.wire(deaf)
 	for _, s := range r.last.Services {
-		was, is := (*before)[s.Name], unfit[s.Name]
+		was, is := before[s.Name], deaf[s.Name]
 		switch {
 		case is != "" && is != was:
 			r.log.Warn("cannot serve", "service", s.Name, "reason", is)
@@ -163,7 +156,6 @@ func (r *reconciler) examine() {
 			r.log.Info("can serve again", "service", s.Name)
 		}
 	}
-	r.onUnfit()
 }
 
 // doubt has the next reconcile read the kernel and repair what differs.

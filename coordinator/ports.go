@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"earshot/coordinator/health"
 	"earshot/hashmode"
 	"earshot/nft"
 	"earshot/raftstore"
@@ -72,6 +73,15 @@ type Kernel interface {
 	// Strangers lists hosts outside the cluster that claim a shared address.
 	Strangers() []nft.Stranger
 	Flows([]nft.Service) (map[string]map[hashmode.Bucket]nft.FlowCount, error)
+}
+
+// Health judges this node's own servers, as package health does.
+type Health interface {
+	// Run checks until ctx ends. It calls changed after each change of a
+	// verdict.
+	Run(ctx context.Context, changed func()) error
+	// Verdicts are by service; one without checks has none.
+	Verdicts() map[string]health.Verdict
 }
 
 // Peers carries a request to another node's agent.

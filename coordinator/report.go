@@ -121,7 +121,7 @@ func serviceStatus(st *raftstore.State, name string, l levels, flows map[string]
 		f := flows[node][name]
 		s.Nodes = append(s.Nodes, ShareStatus{
 			Name: node, Own: mine.String(), Inherit: sets[inherit].String(), Waiting: sets[waiting].String(),
-			Drain: sets[drain].String(), Pinned: pinned.String(), Flows: f.Active,
+			Drain: sets[drain].String(), Pinned: pinned.String(), Unfit: st.Nodes[node].Unfit[name], Flows: f.Active,
 			Closing: f.Closing, OldestMS: f.Oldest.Milliseconds(), DrainLeftMS: f.DrainLeft.Milliseconds(),
 		})
 	}

@@ -88,6 +88,9 @@ type ShareStatus struct {
 	Waiting string `json:"waiting,omitempty"`
 	Drain   string `json:"drain"`
 	Pinned  string `json:"pinned,omitempty"`
+	// Unfit is why the node cannot serve the service now: its check fails, or
+	// the service's interface has no carrier. Empty: it can.
+	Unfit string `json:"unfit,omitempty"`
 	// Flows in the node's conntrack for this service. Closing ones are not
 	// counted.
 	Flows int `json:"flows"`

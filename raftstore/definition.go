@@ -34,6 +34,14 @@ type Definition struct {
 	QuorumLoss string        `json:"quorum_loss"`
 }
 
+// What happens to the flows of a node that falls ill (Definition.OnFail).
+const (
+	// OnFailDrain lets them end.
+	OnFailDrain = "drain"
+	// OnFailCut resets them.
+	OnFailCut = "cut"
+)
+
 // HardwareAddr is the cluster MAC.
 func (d Definition) HardwareAddr() net.HardwareAddr {
 	mac, err := net.ParseMAC(d.MAC)

@@ -15,6 +15,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"earshot/coordinator"
+	"earshot/coordinator/child"
+	"earshot/coordinator/health"
 	"earshot/nft"
 	"earshot/raftstore"
 )
@@ -64,10 +66,31 @@ func runAgent(ctx context.Context, cfg config, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	checks, err := monitorOf(cfg.Checks, logger)
+	if err != nil {
+		return err
+	}
 	c := coordinator.New(coordinator.Config{
-		Node: cfg.Node, Version: readVersion().number(), Timing: timing, Witness: cfg.witness(), Services: cfg.Services, Ears: earsOf(cfg),
+		Node: cfg.Node, Version: readVersion().number(), Timing: timing, Witness: cfg.witness(), Services: cfg.Services,
+		Health: checks, Ears: earsOf(cfg),
 	}, store, plane, coordinator.NewPeers(store.Client()), logger)
 	return runParts(ctx, c, store, control, logger)
+}
+
+// monitorOf returns what runs the checks of this node's servers.
+func monitorOf(specs map[string][]health.Spec, logger *slog.Logger) (coordinator.Health, error) {
+	runner := &child.Runner{Stage: child.Self}
+	checks := map[string][]*health.Check{}
+	for service, list := range specs {
+		for _, s := range list {
+			check, problems := health.New(s, runner)
+			if len(problems) > 0 { // the configuration was read by the same rules
+				return nil, fmt.Errorf("check of service %s: %s: %s", service, problems[0].Key, problems[0].Text)
+			}
+			checks[service] = append(checks[service], check)
+		}
+	}
+	return health.NewMonitor(checks, logger), nil
 }
 
 // openPlane returns the node's data plane, found to do for its services. A

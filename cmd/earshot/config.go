@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/viper"
 
+	"earshot/coordinator/health"
 	"earshot/raftstore"
 )
 
@@ -40,6 +41,8 @@ type config struct {
 	Weight       int
 	// Services, sorted by name.
 	Services []raftstore.Definition
+	// Checks of this node's own servers, by service.
+	Checks map[string][]health.Spec
 
 	// Warnings are findings that forbid nothing and that somebody should know.
 	Warnings []string
@@ -124,12 +127,14 @@ type loader struct {
 	// vars has the environment variable of each key that came from there.
 	vars     map[string]string
 	services []string
+	// checks has what was read under each key that holds some.
+	checks   map[string][]health.Spec
 	problems []problem
 	warnings []string
 }
 
 func newLoader(file string) *loader {
-	return &loader{file: file, lines: map[string]int{}, vars: map[string]string{}}
+	return &loader{file: file, lines: map[string]int{}, vars: map[string]string{}, checks: map[string][]health.Spec{}}
 }
 
 // refuse notes what is wrong with a key. The first finding about a key is the

@@ -24,12 +24,18 @@ func (l *loader) readEnviron(environ []string) {
 		switch {
 		case !ok:
 			l.unknownVariable(name, word)
-		case strings.HasSuffix(key, ".check"):
-			l.later(key, "")
+		case l.isCheck(key):
+			l.checkFromEnviron(key, name, value)
 		default:
 			l.vars[key] = name
 		}
 	}
+}
+
+// isCheck reports whether the key of a service holds health checks.
+func (l *loader) isCheck(key string) bool {
+	k, _, _ := findKey(serviceKeys(), key[strings.LastIndexByte(key, '.')+1:])
+	return k.kind == checks && strings.HasPrefix(key, "services.")
 }
 
 // unknownVariable refuses what looks like a key, mistyped. Other programs,
@@ -60,9 +66,6 @@ func (l *loader) envKey(word string) (string, bool) {
 	}
 	for _, k := range serviceKeys() {
 		service, ok := strings.CutSuffix(rest, "_"+envWord(k.name))
-		if k.kind == mapping { // all that is below it, too
-			service, _, ok = strings.Cut(rest, "_"+envWord(k.name))
-		}
 		if ok && service != "" {
 			return serviceKey(l.envService(service), k.name), true
 		}

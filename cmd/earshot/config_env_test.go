@@ -63,7 +63,9 @@ func TestBadEnvironment(t *testing.T) {
 		{"EARSHOT_SERVICES", "web", "environment: EARSHOT_SERVICES: names no key of a service"},
 		{"EARSHOT_SERVICES_WEB_COLOUR", "blue", "environment: EARSHOT_SERVICES_WEB_COLOUR: names no key of a service"},
 		{"EARSHOT_SERVICES_WEB_BUCKETS", "many", "environment EARSHOT_SERVICES_WEB_BUCKETS: services.web.buckets: many is out of range"},
-		{"EARSHOT_SERVICES_WEB_CHECK_HTTP", "http://x", "services.web.check: health checks come in a later version"},
+		{"EARSHOT_SERVICES_WEB_CHECK_HTTP", "http://x", "environment: EARSHOT_SERVICES_WEB_CHECK_HTTP: names no key of a service"},
+		{"EARSHOT_SERVICES_WEB_CHECK", "{http: 127.0.0.1}", `environment EARSHOT_SERVICES_WEB_CHECK: services.web.check.http: "127.0.0.1" is no URL`},
+		{"EARSHOT_SERVICES_WEB_CHECK", "{http:", "environment EARSHOT_SERVICES_WEB_CHECK: services.web.check: is no YAML"},
 		{"EARSHOT_SERVICES_1WEB_HASH", "sourceip", `services.1web: name "1web" must begin with a-z`},
 		{"EARSHOT_SERVICES_NEW_HASH", "sourceip", "services.new.address: missing"},
 	}

@@ -49,8 +49,8 @@ func (l *loader) readMapping(n *yaml.Node, keys []configKey, prefix string) map[
 			l.refuse(path, "unknown key")
 		case path == "services":
 			values[name] = l.readServices(value)
-		case k.name == "check":
-			l.later(path, "")
+		case k.kind == checks:
+			l.readChecks(path, value)
 		default:
 			if v, ok := l.readValue(path, k.kind, value); ok {
 				values[name] = v
@@ -112,7 +112,7 @@ func (l *loader) readValue(path string, want kind, n *yaml.Node) (any, bool) {
 			hint = fmt.Sprintf("write it in quotes: %q", n.Value)
 		}
 		what := describe(n)
-		if want == list {
+		if want == list || want == textOrList {
 			what = describeItems(n)
 		}
 		l.advise(hint, path, "is %s, must be %s", what, want)
@@ -132,6 +132,10 @@ func (l *loader) readValue(path string, want kind, n *yaml.Node) (any, bool) {
 // fits reports whether a YAML value has the type that a key takes.
 func fits(want kind, n *yaml.Node) bool {
 	switch want {
+	case textOrList:
+		return fits(text, n) || fits(list, n)
+	case truth:
+		return n.Tag == "!!bool"
 	case list:
 		if n.Kind != yaml.SequenceNode {
 			return false

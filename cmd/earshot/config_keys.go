@@ -18,7 +18,10 @@ const (
 	number
 	numberOrText
 	list
+	textOrList
+	truth
 	mapping
+	checks
 )
 
 // String names the kind as an error message does.
@@ -32,7 +35,11 @@ func (k kind) String() string {
 		return "a whole number"
 	case list:
 		return "a list of texts, as in [a, b]"
-	case mapping:
+	case textOrList:
+		return "text or a list of texts"
+	case truth:
+		return "true or false"
+	case mapping, checks:
 		return "a mapping of keys to values"
 	}
 	return "something else"
@@ -77,7 +84,7 @@ func serviceKeys() []configKey {
 		{name: "drain", kind: duration, fallback: (10 * time.Minute).String()},
 		{name: "on_fail", kind: text, fallback: "drain"},
 		{name: "quorum_loss", kind: text, fallback: "fence"},
-		{name: "check", kind: mapping},
+		{name: "check", kind: checks},
 	}
 }
 

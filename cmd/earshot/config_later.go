@@ -16,9 +16,7 @@ func laterRules() []laterRule {
 	return []laterRule{
 		{"weight", is("cores"), "weights by cores come in a later version; write a number"},
 		{"weight", startsWith("file:"), "weights from a file come in a later version; write a number"},
-		{"on_fail", is("cut"), "cut comes in a later version, with the health checks; use drain"},
 		{"quorum_loss", is("survive"), "survive comes in a later version; use fence"},
-		{"check", func(string) bool { return true }, "health checks come in a later version"},
 	}
 }
 

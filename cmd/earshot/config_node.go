@@ -54,6 +54,7 @@ func (l *loader) convert(raw rawConfig) config {
 		Weight:       l.weight(raw.Weight),
 	}
 	cfg.Services = l.convertServices(raw.Services, cfg.witness())
+	cfg.Checks = l.checksOf("check")
 	l.strangers(cfg)
 	cfg.Warnings = l.warnings
 	return cfg

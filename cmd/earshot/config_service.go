@@ -43,7 +43,7 @@ func (l *loader) convertService(name string, raw rawService) raftstore.Definitio
 		Buckets:    l.buckets(key("buckets"), raw.Buckets),
 		MACMode:    l.oneOf(key("mac_mode"), raw.MACMode, "multicast", macStealth),
 		Drain:      l.duration(key("drain"), raw.Drain),
-		OnFail:     l.oneOf(key("on_fail"), raw.OnFail, "drain"),
+		OnFail:     l.oneOf(key("on_fail"), raw.OnFail, raftstore.OnFailDrain, raftstore.OnFailCut),
 		QuorumLoss: l.oneOf(key("quorum_loss"), raw.QuorumLoss, "fence"),
 	}
 	d.Prefix = l.prefix(key("prefix"), raw.Prefix, d.Address.Addr(), d.Hash)

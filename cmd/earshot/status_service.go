@@ -52,7 +52,7 @@ func (r *statusText) service(s coordinator.ServiceStatus) {
 	r.line("%s  %s  %s  by %s  %s", r.paint(bold, s.Name), s.Address, ports, hash, plural(s.Buckets, "bucket"))
 	var rest []share
 	for _, sh := range shares {
-		if r.crowded() && len(sh.Drain) == 0 && r.unremarkable(sh.Name) {
+		if r.crowded() && len(sh.Drain) == 0 && sh.Unfit == "" && r.unremarkable(sh.Name) {
 			rest = append(rest, sh)
 			continue
 		}
@@ -101,6 +101,9 @@ func (r *statusText) share(s share, buckets int) {
 	}
 	if pinned := parseBuckets(s.Pinned).Len(); pinned > 0 {
 		notes += fmt.Sprintf("  %d pinned", pinned)
+	}
+	if s.Unfit != "" {
+		notes += "  unfit"
 	}
 	r.line("%-*s  %s %6s  %4d bucket%s  %s%s", width, s.Name, r.bar(n, buckets, min(18, max(10, 26-width))), percent(n, buckets),
 		n, pad(n), fmt.Sprintf("%5d flow%s", s.Flows, pad(s.Flows)), notes)

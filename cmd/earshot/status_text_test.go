@@ -73,6 +73,17 @@ func nodeFailed() coordinator.Status {
 	return s
 }
 
+// nodeIll is a cluster in which the server of one node fails its check.
+func nodeIll() coordinator.Status {
+	s := nodeOut()
+	s.Nodes[2].State = coordinator.StateIn
+	why := `status is 404, not 200-299`
+	s.Nodes[2].Problems = []string{"cannot serve web: " + why}
+	s.Services[1].Nodes[2].Unfit = why
+	s.Warnings = []string{"n3: " + s.Nodes[2].Problems[0]}
+	return s
+}
+
 // manyNodes is a large cluster with one node out and one failed.
 func manyNodes() coordinator.Status {
 	s := coordinator.Status{Cluster: coordinator.ClusterStatus{Leader: "node-03.example", Epoch: 99, Quorum: true, Node: "node-01.example", LeaseMS: 300}}
@@ -114,6 +125,7 @@ func TestStatusText(t *testing.T) {
 		{"three-pretty", threeNodes(), pretty},
 		{"out", nodeOut(), plain},
 		{"out-pretty", nodeOut(), pretty},
+		{"ill", nodeIll(), plain},
 		{"leader-lost", leaderLost(), plain},
 		{"failed", nodeFailed(), plain},
 		{"many", manyNodes(), plain},
