@@ -49,6 +49,7 @@ type share struct {
 	Inherit string `json:"inherit"`
 	Waiting string `json:"waiting"`
 	Drain   string `json:"drain"`
+	Unfit   string `json:"unfit"`
 	Flows   int    `json:"flows"`
 }
 

@@ -24,6 +24,9 @@ type Service struct {
 	Name string   // told to every client
 	HTTP []string // addresses to listen at, ":80"
 	UDP  []string // addresses to echo at, ":7000"
+	// Alive is the file that is served as /alive.html; empty: the page is
+	// always there.
+	Alive string
 }
 
 // Server is a running server process.
@@ -60,7 +63,7 @@ func serve(s Service, leash io.Reader, out *json.Encoder) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
-	server := &http.Server{Handler: handler(s.Name), ReadHeaderTimeout: time.Minute}
+	server := &http.Server{Handler: handler(s), ReadHeaderTimeout: time.Minute}
 	for _, address := range s.HTTP {
 		ln, err := net.Listen("tcp", address)
 		if err != nil {
@@ -94,7 +97,8 @@ func serve(s Service, leash io.Reader, out *json.Encoder) error {
 }
 
 // handler answers with the node's name in a header and in the body.
-func handler(name string) http.Handler {
+func handler(s Service) http.Handler {
+	name := s.Name
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set(nodeHeader, name)
@@ -107,7 +111,13 @@ func handler(name string) http.Handler {
 		}
 	})
 	// The page and the word of the seeds' health check.
-	mux.HandleFunc("/alive.html", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "foobar3000") })
+	mux.HandleFunc("/alive.html", func(w http.ResponseWriter, r *http.Request) {
+		if s.Alive != "" {
+			http.ServeFile(w, r, s.Alive)
+			return
+		}
+		fmt.Fprintln(w, "foobar3000")
+	})
 	return mux
 }
 
