@@ -114,6 +114,9 @@ func (b *bystander) Barrier() error { return nil }
 // Strangers implements Kernel: the addresses are the others'.
 func (b *bystander) Strangers() []nft.Stranger { return nil }
 
+// Reset implements Kernel.
+func (b *bystander) Reset([]nft.Service, string, hashmode.Set) (int, error) { return 0, nil }
+
 // Flows implements Kernel.
 func (b *bystander) Flows([]nft.Service) (map[string]map[hashmode.Bucket]nft.FlowCount, error) {
 	return map[string]map[hashmode.Bucket]nft.FlowCount{}, nil

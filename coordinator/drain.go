@@ -93,11 +93,16 @@ func (d *drainer) run(ctx context.Context) error {
 
 // dead reports that the node's flows of a service are lost, so that nothing is
 // to be waited for: the operator says so (earshot out --now), the service does
-// of a server that is ill (on_fail: cut), or no packet of theirs comes in.
+// of a server that is ill, or no packet of theirs comes in.
 func (d *drainer) dead(st *raftstore.State, service string) bool {
-	node := st.Nodes[d.node]
-	_, unfit := node.Unfit[service]
-	return node.Cut || unfit && st.Services[service].OnFail == raftstore.OnFailCut || d.deaf(service)
+	return st.Nodes[d.node].Cut || d.resets(st, service) || d.deaf(service)
+}
+
+// resets reports that the node's flows of a service are to be reset: its
+// server is ill, and the service says so (on_fail: cut).
+func (d *drainer) resets(st *raftstore.State, service string) bool {
+	_, unfit := st.Nodes[d.node].Unfit[service]
+	return unfit && st.Services[service].OnFail == raftstore.OnFailCut
 }
 
 // cut ends the drains of flows that are lost, without a look at them.
@@ -113,7 +118,24 @@ func (d *drainer) cut(ctx context.Context) {
 				ended.Add(b)
 			}
 		}
+		if !ended.Empty() && d.resets(st, name) {
+			d.reset(st, name, ended)
+		}
 		d.report(ctx, name, ended, released)
+	}
+}
+
+// reset tells clients that their connections are lost. Those that send
+// something hear it of the new owner, too; those that wait for an answer would
+// wait for ever.
+func (d *drainer) reset(st *raftstore.State, service string, buckets hashmode.Set) {
+	rs := desired(st, d.node, knowledge{interfaces: d.interfaces})
+	n, err := d.kernel.Reset(rs.Services, service, buckets)
+	if err != nil {
+		d.log.Warn("cannot reset connections: their clients learn it from the new owner", "service", service, "error", err)
+	}
+	if n > 0 {
+		d.log.Info("connections reset", "service", service, "connections", n)
 	}
 }
 

@@ -24,6 +24,7 @@ type modelKernel struct {
 	deaf   bool  // no interface has carrier
 	flows  map[string]map[hashmode.Bucket]nft.FlowCount
 	told   []string // shared addresses announced, by service
+	cut    []string // connections reset, by service and buckets
 
 	judge      func([]nft.HeldPacket)
 	verdicts   map[nft.HeldID]nft.Verdict
@@ -162,6 +163,13 @@ func (k *modelKernel) Strangers() []nft.Stranger {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.others
+}
+
+func (k *modelKernel) Reset(_ []nft.Service, service string, buckets hashmode.Set) (int, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.cut = append(k.cut, service+" "+buckets.String())
+	return buckets.Len(), nil
 }
 
 func (k *modelKernel) Flows([]nft.Service) (map[string]map[hashmode.Bucket]nft.FlowCount, error) {

@@ -90,6 +90,9 @@ func TestIllNodeGivesUpItsShareAndGetsItBack(t *testing.T) {
 		if from := s.slot(0).From; len(from) != 1 {
 			t.Errorf("the drain ended with a flow left: %+v", s.slot(0))
 		}
+		if len(s.kernel.cut) > 0 {
+			t.Errorf("connections reset: %q", s.kernel.cut)
+		}
 		doc.say(well)
 		time.Sleep(400 * time.Millisecond)
 		if n := s.own().Len(); n != 2 {
@@ -109,6 +112,9 @@ func TestCutEndsTheDrainAtOnce(t *testing.T) {
 			if slot.Owner != "b" || len(slot.From) > 0 {
 				t.Errorf("bucket %d: %+v", b, slot)
 			}
+		}
+		if want := "web 0-1"; len(s.kernel.cut) == 0 || s.kernel.cut[0] != want {
+			t.Errorf("connections reset: %q, not those of %s", s.kernel.cut, want)
 		}
 	})
 }

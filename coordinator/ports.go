@@ -73,6 +73,9 @@ type Kernel interface {
 	// Strangers lists hosts outside the cluster that claim a shared address.
 	Strangers() []nft.Stranger
 	Flows([]nft.Service) (map[string]map[hashmode.Bucket]nft.FlowCount, error)
+	// Reset ends the TCP connections in buckets of one of the services, and
+	// tells their clients.
+	Reset(services []nft.Service, service string, buckets hashmode.Set) (int, error)
 }
 
 // Health judges this node's own servers, as package health does.

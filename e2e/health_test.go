@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -9,6 +10,8 @@ import (
 
 	"earshot/e2e/lab"
 	"earshot/e2e/load"
+
+	"golang.org/x/sys/unix"
 )
 
 // The checks of the stories: the seeds' page, asked for often.
@@ -166,6 +169,57 @@ func TestAServerDies(t *testing.T) {
 			t.Logf("whole again after %v", whole(t, w.Lab, formLimit))
 		})
 	}
+}
+
+// A server hangs: it takes connections and answers nobody. With cut, clients
+// that wait for an answer are reset, and ask others.
+func TestAServerHangs(t *testing.T) {
+	service := web("sourceip", "tcp/80")
+	service.OnFail = "cut"
+	w := newWard(t, 3, service)
+	n, operator := w.Nodes[0], w.Nodes[1]
+	owners := ownersOf(t, operator, "web")
+	spec := ask(t, operator).service("web")
+	p := held(w.Lab)
+	p.Timeout = time.Minute // nobody gives up
+	open := generate(t, w.Lab, p)
+	wait(t, open)
+	hung := time.Now()
+	if err := w.servers[n.Name].Signal(unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	w.told(n, "no complete answer in time")
+	lab.Eventually(t, moveLimit, "the clients of "+n.Name+" are reset", func() error {
+		waiting := map[netip.AddrPort]bool{}
+		for _, r := range open.Records() {
+			if spec.expect(owners, r.Client, webPort) != n.Name {
+				continue
+			}
+			waiting[r.Client] = r.Failure == ""
+			if r.Failure != "" && r.Failure != load.Reset {
+				t.Fatalf("%s: %s %s", r.Client, r.Failure, r.Detail)
+			}
+		}
+		for client, waits := range waiting {
+			if waits {
+				return fmt.Errorf("%s waits", client)
+			}
+		}
+		if len(waiting) == 0 {
+			t.Fatal("nobody was connected with it")
+		}
+		return nil
+	})
+	t.Logf("the last client was reset within %v; the check's timeout is 1s, and it must fail %d times", time.Since(hung), checkFalls)
+	for _, r := range finish(t, "open connections", open) {
+		if r.Failure != "" && spec.expect(owners, r.Client, webPort) != n.Name {
+			t.Errorf("%s, open with another node: %s %s", r.Client, r.Failure, r.Detail)
+		}
+	}
+	if err := w.servers[n.Name].Signal(unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("whole again after %v", whole(t, w.Lab, formLimit))
 }
 
 // All nodes are ill: they answer all the same, and the first to be well again

@@ -244,3 +244,6 @@ func (k kernelPort) Barrier() error {
 }
 
 func (k kernelPort) Strangers() []nft.Stranger { return nil }
+
+// Reset finds none to end.
+func (k kernelPort) Reset([]nft.Service, string, hashmode.Set) (int, error) { return 0, nil }
