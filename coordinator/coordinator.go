@@ -41,6 +41,9 @@ type Config struct {
 	Ears Ears
 	// Health judges this node's own servers; nil: nobody does.
 	Health Health
+	// Fallback judges them by a lighter check, for the case that no node
+	// serves; nil: nobody does.
+	Fallback Health
 }
 
 // Coordinator is one node's part in the cluster.
@@ -51,6 +54,8 @@ type Coordinator struct {
 	peers   Peers
 	log     *slog.Logger
 	process int64
+	// renewals counts those that have been made.
+	renewals atomic.Uint64
 
 	news       *news
 	heard      hearsay
@@ -90,7 +95,7 @@ func New(cfg Config, store Store, kernel Kernel, peers Peers, log *slog.Logger) 
 	}
 	c.reconciler.onMended = c.announceAgain
 	c.fitness = &fitness{
-		node: cfg.Node, store: store, health: cfg.Health, pace: cfg.Timing.Renew,
+		node: cfg.Node, store: store, health: cfg.Health, fallback: cfg.Fallback, pace: cfg.Timing.Renew,
 		onChange: func() { c.tenant.renewNow() },
 	}
 	c.reconciler.fitness = c.fitness
@@ -128,10 +133,10 @@ func (c *Coordinator) Run(ctx context.Context, control net.Listener, ready func(
 	g.Go(func() error { return c.leader.run(ctx) })
 	g.Go(func() error { return c.registrar.run(ctx) })
 	g.Go(func() error { return c.drainer.run(ctx) })
-	if c.cfg.Health != nil {
-		g.Go(func() error {
-			return c.cfg.Health.Run(ctx, func() { c.fitness.changed(time.Now()) })
-		})
+	for _, h := range []Health{c.cfg.Health, c.cfg.Fallback} {
+		if h != nil {
+			g.Go(func() error { return h.Run(ctx, func() { c.fitness.changed(time.Now()) }) })
+		}
 	}
 	g.Go(func() error { return c.defineServices(ctx) })
 	g.Go(func() error { return c.listenQueriers(ctx) })
@@ -245,9 +250,11 @@ func (c *Coordinator) spread(to func(raftstore.Slot) []string) {
 
 // renewal is what this node says of itself to the leader.
 func (c *Coordinator) renewal() renewal {
+	number := c.renewals.Add(1) // before what it tells is looked at
+	unfit, spare := c.fitness.unfit()
 	return renewal{
-		Node: c.cfg.Node, ServerID: c.store.ServerID(), Process: c.process,
-		level: c.level(), Version: c.cfg.Version, Problems: c.problems(), Unfit: c.fitness.unfit(),
+		Node: c.cfg.Node, ServerID: c.store.ServerID(), Process: c.process, Number: number,
+		level: c.level(), Version: c.cfg.Version, Problems: c.problems(), Unfit: unfit, Spare: spare,
 	}
 }
 
@@ -349,7 +356,7 @@ func (c *Coordinator) problems() []string {
 	if p := c.reconciler.problem.Load(); p != nil {
 		all = append(all, *p)
 	}
-	unfit := c.fitness.unfit()
+	unfit, _ := c.fitness.unfit()
 	for _, service := range slices.Sorted(maps.Keys(unfit)) {
 		all = append(all, fmt.Sprintf("cannot serve %s: %s", service, unfit[service]))
 	}

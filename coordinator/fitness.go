@@ -14,8 +14,9 @@ import (
 type fitness struct {
 	node  string
 	store Store
-	// health judges the node's servers; nil: nobody does.
-	health Health
+	// health judges the node's servers, and fallback whether they can answer
+	// when nobody serves; nil: nobody does.
+	health, fallback Health
 	// onChange is called after a change, and not more often than every pace.
 	onChange func()
 	pace     time.Duration
@@ -75,7 +76,10 @@ func (f *fitness) isDeaf(service string) bool {
 // unfit says, by service, why this node cannot serve it. Of a server that is
 // not judged yet the cluster's view stays as it is if this node answers: an
 // agent that restarts gives nothing away. Else the check has to pass first.
-func (f *fitness) unfit() map[string]string {
+//
+// spare has those services that the node can answer for all the same, true
+// where it passes the check for the case that nobody serves.
+func (f *fitness) unfit() (all map[string]string, spare map[string]bool) {
 	f.mu.Lock()
 	all, keeps := maps.Clone(f.deaf), !f.begun || f.answered
 	f.mu.Unlock()
@@ -83,8 +87,13 @@ func (f *fitness) unfit() map[string]string {
 		all = map[string]string{}
 	}
 	if f.health == nil {
-		return all
+		return all, nil
 	}
+	var passes map[string]health.Verdict
+	if f.fallback != nil {
+		passes = f.fallback.Verdicts()
+	}
+	spare = map[string]bool{}
 	before := f.store.State().Nodes[f.node].Unfit
 	for service, v := range f.health.Verdicts() {
 		why, ill := v.Reason, v.State == health.Ill
@@ -94,8 +103,8 @@ func (f *fitness) unfit() map[string]string {
 			}
 		}
 		if _, deaf := all[service]; ill && !deaf {
-			all[service] = why
+			all[service], spare[service] = why, passes[service].State == health.Well
 		}
 	}
-	return all
+	return all, spare
 }

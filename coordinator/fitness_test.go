@@ -287,3 +287,83 @@ func TestEveryNodeHasItsTurn(t *testing.T) {
 		t.Errorf("six turns, one in a lease: %v", seen)
 	}
 }
+
+// A renewal that was overtaken by a newer one says nothing of the node's
+// fitness any more; one of a later process does.
+func TestAnOvertakenRenewalIsOld(t *testing.T) {
+	o := newOffice(t)
+	say := func(process int64, number uint64, why string) {
+		t.Helper()
+		r := o.renewal("a")
+		r.Process, r.Number = process, number
+		if why != "" {
+			r.Unfit = map[string]string{"web": why}
+		}
+		if err := o.ask(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	say(1, 7, "ill")
+	say(1, 6, "")
+	if got := o.ledger.tenants["a"].unfit["web"]; got != "ill" {
+		t.Errorf("after an older renewal: %q", got)
+	}
+	say(2, 1, "")
+	if got := o.ledger.tenants["a"].unfit["web"]; got != "" {
+		t.Errorf("after one of a later process: %q", got)
+	}
+}
+
+// While nobody serves, those who could answer all the same do.
+func TestFallbackWhileNobodyServes(t *testing.T) {
+	h := newHistory(t)
+	for _, n := range []string{"a", "b", "c"} {
+		h.join(n, 1)
+	}
+	h.define("web", 9)
+	h.replan()
+	fall := func(node string, passes bool) {
+		h.must(raftstore.Command{Fitness: &raftstore.Fitness{
+			Node: node, Unfit: map[string]string{"web": "refused"}, Spare: map[string]bool{"web": passes},
+		}})
+		h.replan()
+	}
+	fall("a", false)
+	fall("b", false)
+	if got := h.counts("web"); got["c"] != 9 {
+		t.Errorf("c alone serves: %v", got)
+	}
+	fall("c", false)
+	if got := h.counts("web"); got["c"] != 9 {
+		t.Errorf("nobody serves, and something moved: %v", got)
+	}
+	h.die("c")
+	if got := h.counts("web"); got["a"]+got["b"] != 9 {
+		t.Errorf("its owner is dead: %v", got)
+	}
+	fall("b", true)
+	if got := h.counts("web"); got["b"] != 9 {
+		t.Errorf("b alone passes the lighter check: %v", got)
+	}
+	h.must(raftstore.Command{Fitness: &raftstore.Fitness{Node: "a"}})
+	h.replan()
+	if got := h.counts("web"); got["a"] != 9 {
+		t.Errorf("a serves again: %v", got)
+	}
+}
+
+// A node that is deaf answers for nothing, whoever else does not.
+func TestADeafNodeIsNoFallback(t *testing.T) {
+	f := &fitness{node: "a", health: &physician{verdict: ill}, store: &modelStore{history: newHistory(t)}}
+	if unfit, spare := f.unfit(); unfit["web"] == "" || len(spare) != 1 || spare["web"] {
+		t.Errorf("ill: %v, %v", unfit, spare)
+	}
+	f.fallback = &physician{verdict: well}
+	if _, spare := f.unfit(); !spare["web"] {
+		t.Errorf("passes the lighter check: %v", spare)
+	}
+	f.deaf = map[string]string{"web": "no carrier"}
+	if unfit, spare := f.unfit(); unfit["web"] != "no carrier" || len(spare) != 0 {
+		t.Errorf("deaf: %v, %v", unfit, spare)
+	}
+}

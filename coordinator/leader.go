@@ -225,7 +225,10 @@ func (l *leader) welcome(ctx context.Context, now time.Time) {
 	}
 	if f, found := l.ledger.fitness(now, st); found {
 		l.log.Warn("node can serve other services than before", "node", f.Node, "unfit", f.Unfit)
-		l.try(ctx, raftstore.Command{Fitness: &f})
+		if err := l.commit(ctx, raftstore.Command{Fitness: &f}); errors.Is(err, raftstore.ErrOldMember) {
+			f.Spare = nil // until all can read it
+			l.try(ctx, raftstore.Command{Fitness: &f})
+		}
 	}
 	for _, name := range l.ledger.returned(now, st) {
 		l.log.Info("node is back", "node", name)
@@ -286,7 +289,7 @@ func (l *leader) grantTo(ctx context.Context, r renewal) (grant, error) {
 	if err != nil {
 		return grant{}, err
 	}
-	if !maps.Equal(l.store.State().Nodes[r.Node].Unfit, r.Unfit) {
+	if n := l.store.State().Nodes[r.Node]; !maps.Equal(n.Unfit, r.Unfit) || !maps.Equal(n.Spare, r.Spare) {
 		signal(l.wake)
 	}
 	l.news.learn(levels{r.Node: r.level})

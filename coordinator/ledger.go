@@ -56,10 +56,12 @@ type tenancy struct {
 	silentSince time.Time
 	heard       time.Time
 	process     int64
-	resting     bool // the node's kernel may hold a restart lease still
+	number      uint64 // of its newest renewal
+	resting     bool   // the node's kernel may hold a restart lease still
 	version     string
 	problems    []string
 	unfit       map[string]string
+	spare       map[string]bool
 	entered     time.Time // when its fitness was last given to be committed
 }
 
@@ -180,8 +182,12 @@ func (t *tenancy) hear(now time.Time, r renewal, applied uint64, lease time.Dura
 		t.silentSince = now
 	}
 	t.heard = now
-	t.held, t.version, t.problems = max(t.held, r.Held), r.Version, r.Problems
-	t.process, t.resting, t.unfit = r.Process, r.Resting, r.Unfit
+	t.held = max(t.held, r.Held)
+	if r.Process != t.process || r.Number >= t.number { // else it was overtaken
+		t.version, t.problems, t.unfit, t.spare = r.Version, r.Problems, r.Unfit, r.Spare
+		t.number = r.Number
+	}
+	t.process, t.resting = r.Process, r.Resting
 	if t.held >= t.due || t.dueSince.IsZero() {
 		t.due, t.dueSince = applied, now
 	}
@@ -267,11 +273,12 @@ func (l *ledger) fitness(now time.Time, st *raftstore.State) (f raftstore.Fitnes
 	for _, name := range slices.Sorted(maps.Keys(l.tenants)) {
 		t := l.tenants[name]
 		n, ok := st.Nodes[name]
-		if !ok || n.ServerID != t.serverID || !now.Before(t.until) || t.process == 0 || maps.Equal(n.Unfit, t.unfit) {
+		same := maps.Equal(n.Unfit, t.unfit) && maps.Equal(n.Spare, t.spare)
+		if !ok || n.ServerID != t.serverID || !now.Before(t.until) || t.process == 0 || same {
 			continue
 		}
 		if now.Sub(t.entered) >= l.timing.Lease && (next == nil || t.entered.Before(next.entered)) {
-			next, f = t, raftstore.Fitness{Node: name, Unfit: t.unfit}
+			next, f = t, raftstore.Fitness{Node: name, Unfit: t.unfit, Spare: t.spare}
 		}
 	}
 	if next != nil {

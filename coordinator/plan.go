@@ -25,7 +25,8 @@ func plan(st *raftstore.State, busy func(service string, b hashmode.Bucket) bool
 			continue // whoever has a bucket keeps it
 		}
 		d := newDeal(st, nodes, name, busy)
-		d.collect(orphansOnly)
+		// While nobody serves, to move what has an owner would help nobody.
+		d.collect(orphansOnly || !st.Nodes[nodes[0]].Serves(name))
 		moves = append(moves, d.moves(name)...)
 	}
 	return moves
@@ -35,30 +36,34 @@ func plan(st *raftstore.State, busy func(service string, b hashmode.Bucket) bool
 type deal struct {
 	state   *raftstore.State
 	service raftstore.Service
-	busy    func(hashmode.Bucket) bool
-	nodes   []string       // that serve, by name
-	target  map[string]int // buckets that each shall have
-	have    map[string]int // buckets that each has or has been given
-	loose   []hashmode.Bucket
-	gives   map[string]*hashmode.Set
+	// answering are the nodes that can have buckets, the restarting ones too.
+	answering map[string]bool
+	busy      func(hashmode.Bucket) bool
+	nodes     []string       // that serve, by name
+	target    map[string]int // buckets that each shall have
+	have      map[string]int // buckets that each has or has been given
+	loose     []hashmode.Bucket
+	gives     map[string]*hashmode.Set
 }
 
 // serving lists, by name, the nodes that can be given buckets of the service
-// and can take them now. One that restarts keeps what it has.
+// and can take them now. One that restarts keeps what it has. Where no node
+// serves, those are listed that could answer all the same.
 func serving(st *raftstore.State, service string) []string {
+	answering := st.Answering(service)
 	return slices.DeleteFunc(st.NodeNames(), func(name string) bool {
-		return !st.Nodes[name].Serves(service) || !st.Nodes[name].Follows()
+		return !answering[name] || !st.Nodes[name].Follows()
 	})
 }
 
 func newDeal(st *raftstore.State, nodes []string, service string, busy func(string, hashmode.Bucket) bool) *deal {
 	d := &deal{
 		state:   st,
-		service: st.Services[service],
-		nodes:   nodes,
-		busy:    func(b hashmode.Bucket) bool { return busy(service, b) },
-		have:    map[string]int{},
-		gives:   map[string]*hashmode.Set{},
+		service: st.Services[service], answering: st.Answering(service),
+		nodes: nodes,
+		busy:  func(b hashmode.Bucket) bool { return busy(service, b) },
+		have:  map[string]int{},
+		gives: map[string]*hashmode.Set{},
 	}
 	for _, name := range nodes {
 		d.gives[name] = &hashmode.Set{}
@@ -89,7 +94,7 @@ func (d *deal) weight(node string) int { return d.state.Nodes[node].Weight }
 // ownerOf is the bucket's owner if that serves.
 func (d *deal) ownerOf(b hashmode.Bucket) string {
 	owner := d.service.Map[b].Owner
-	if n, ok := d.state.Nodes[owner]; ok && n.Serves(d.service.Name) {
+	if d.answering[owner] {
 		return owner
 	}
 	return ""

@@ -28,6 +28,9 @@ type renewal struct {
 	// the node's clock: it tells a request from one that was sent, and got
 	// delayed, before a restart.
 	Process int64 `json:"process"`
+	// Number counts the renewals that the process has made: one that overtakes
+	// another knows better what the node can serve.
+	Number uint64 `json:"number,omitempty"`
 	level
 	// Rest asks for a restart lease of this length; zero for an ordinary one.
 	Rest time.Duration `json:"rest,omitempty"`
@@ -39,6 +42,8 @@ type renewal struct {
 	Problems []string `json:"problems,omitempty"`
 	// Unfit says, by service, why the node cannot serve it.
 	Unfit map[string]string `json:"unfit,omitempty"`
+	// Spare has what it can answer for all the same if nobody serves it.
+	Spare map[string]bool `json:"spare,omitempty"`
 }
 
 // grant is the leader's yes: the lease holds from the sending of the request

@@ -60,13 +60,7 @@ func wait(t *testing.T, news *load.Run) {
 // returns when that was seen.
 func shareBecomes(t *testing.T, operator *lab.Node, name string, wanted func(own int) bool) time.Time {
 	t.Helper()
-	return shareWithin(t, moveLimit, operator, name, wanted)
-}
-
-// shareWithin is shareBecomes with another limit.
-func shareWithin(t *testing.T, limit time.Duration, operator *lab.Node, name string, wanted func(own int) bool) time.Time {
-	t.Helper()
-	took := lab.Eventually(t, limit, "share of "+name, func() error {
+	took := lab.Eventually(t, moveLimit, "share of "+name, func() error {
 		s, err := statusOf(operator)
 		if err != nil {
 			return err

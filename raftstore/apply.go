@@ -85,7 +85,7 @@ func (s *State) join(index uint64, c Join) (bool, error) {
 		return false, nil
 	}
 	if old.ServerID != c.ServerID {
-		n.Changed, n.Failed, n.Rest, n.RestBy, n.Unfit = index, false, 0, 0, nil
+		n.Changed, n.Failed, n.Rest, n.RestBy, n.Unfit, n.Spare = index, false, 0, 0, nil, nil
 	}
 	s.Nodes[c.Name] = n
 	return true, nil
@@ -192,7 +192,7 @@ func (s *State) targets(m Move) (hashmode.Set, error) {
 	if n.Witness {
 		return hashmode.Set{}, fmt.Errorf("%w: %s cannot be given buckets", ErrWitness, n.Name)
 	}
-	if !n.Serves(m.Service) || !n.Follows() {
+	if !s.Answering(m.Service)[m.To] || !n.Follows() {
 		return hashmode.Set{}, fmt.Errorf("%w: %s: %s", ErrNotServing, n.Name, n.why(m.Service))
 	}
 	return hashmode.ParseSet(m.Buckets, len(service.Map))
@@ -347,10 +347,10 @@ func (s *State) fitness(c Fitness) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if maps.Equal(n.Unfit, c.Unfit) {
+	if maps.Equal(n.Unfit, c.Unfit) && maps.Equal(n.Spare, c.Spare) {
 		return false, nil
 	}
-	n.Unfit = maps.Clone(c.Unfit)
+	n.Unfit, n.Spare = maps.Clone(c.Unfit), maps.Clone(c.Spare)
 	s.Nodes[c.Node] = n
 	return true, nil
 }

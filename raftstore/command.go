@@ -153,6 +153,8 @@ type Rest struct {
 type Fitness struct {
 	Node  string            `json:"node"`
 	Unfit map[string]string `json:"unfit"`
+	// Spare: see Node.
+	Spare map[string]bool `json:"spare,omitempty"`
 }
 
 // Encode writes the command.

@@ -11,7 +11,8 @@ import (
 
 // CommandVersion is the newest format of commands that this program reads.
 // Format 2 brought Forget, and in Join the role and what the node reads; format
-// 3 the hash mode sourcenet and, in Join, kernels without a queue.
+// 3 the hash mode sourcenet and, in Join, kernels without a queue, and what a node can
+// answer for that nobody serves.
 const CommandVersion = 3
 
 // ErrOldMember: a member of the cluster could not read the command.
@@ -28,6 +29,8 @@ func (c Command) format() int {
 		return 3
 	case c.Join != nil && c.Join.NoQueue:
 		return 3
+	case c.Fitness != nil && len(c.Fitness.Spare) > 0:
+		return 3
 	case c.Forget != nil:
 		return 2
 	case c.Join != nil && (c.Join.Witness || c.Join.Reads > 1):
@@ -43,7 +46,7 @@ func (s *State) format() int {
 			return 3
 		}
 	}
-	if slices.ContainsFunc(slices.Collect(maps.Values(s.Nodes)), func(n Node) bool { return n.NoQueue }) {
+	if slices.ContainsFunc(slices.Collect(maps.Values(s.Nodes)), func(n Node) bool { return n.NoQueue || len(n.Spare) > 0 }) {
 		return 3
 	}
 	for _, n := range s.Nodes {

@@ -59,6 +59,10 @@ type Node struct {
 	// Unfit says, by service, why the node cannot serve it now though it is
 	// alive. The map is shared: never write to it.
 	Unfit map[string]string `json:"unfit,omitempty"`
+	// Spare has, of the services that the node is unfit for, those that it can
+	// answer for all the same if nobody serves them: true if it passes the
+	// check for that case. The map is shared: never write to it.
+	Spare map[string]bool `json:"spare,omitempty"`
 }
 
 // Serves reports whether the node can be given buckets of the service.

@@ -70,9 +70,13 @@ func runAgent(ctx context.Context, cfg config, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	fallbacks, err := monitorOf(cfg.FallbackChecks, logger)
+	if err != nil {
+		return err
+	}
 	c := coordinator.New(coordinator.Config{
 		Node: cfg.Node, Version: readVersion().number(), Timing: timing, Witness: cfg.witness(), Services: cfg.Services,
-		Health: checks, Ears: earsOf(cfg),
+		Health: checks, Fallback: fallbacks, Ears: earsOf(cfg),
 	}, store, plane, coordinator.NewPeers(store.Client()), logger)
 	return runParts(ctx, c, store, control, logger)
 }

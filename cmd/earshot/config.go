@@ -43,6 +43,8 @@ type config struct {
 	Services []raftstore.Definition
 	// Checks of this node's own servers, by service.
 	Checks map[string][]health.Spec
+	// FallbackChecks are those for the case that no node passes Checks.
+	FallbackChecks map[string][]health.Spec
 
 	// Warnings are findings that forbid nothing and that somebody should know.
 	Warnings []string

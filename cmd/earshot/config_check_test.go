@@ -62,3 +62,18 @@ func TestCheckFromTheEnvironment(t *testing.T) {
 		}
 	}
 }
+
+// The lighter check is apart from the other, in the file and the environment.
+func TestFallbackCheck(t *testing.T) {
+	clearEnv(t)
+	file := writeConfig(t, withCheck(`{http: "http://127.0.0.1/"}, fallback_check: {tcp: "127.0.0.1:80"}`))
+	check := map[string][]health.Spec{"web": {{Kind: health.HTTP, Target: "http://127.0.0.1/"}}}
+	for _, want := range []string{"127.0.0.1:80", "127.0.0.1:8080"} {
+		got, err := loadConfig(file)
+		lighter := map[string][]health.Spec{"web": {{Kind: health.TCP, Target: want}}}
+		if err != nil || !reflect.DeepEqual(got.Checks, check) || !reflect.DeepEqual(got.FallbackChecks, lighter) {
+			t.Errorf("%+v, %+v, %v", got.Checks, got.FallbackChecks, err)
+		}
+		t.Setenv("EARSHOT_SERVICES_WEB_FALLBACK_CHECK", `{tcp: "127.0.0.1:8080"}`)
+	}
+}

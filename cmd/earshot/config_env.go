@@ -64,7 +64,9 @@ func (l *loader) envKey(word string) (string, bool) {
 		}
 		return "", false
 	}
-	for _, k := range serviceKeys() {
+	keys := serviceKeys()
+	slices.SortFunc(keys, func(a, b configKey) int { return len(b.name) - len(a.name) }) // FALLBACK_CHECK before CHECK
+	for _, k := range keys {
 		service, ok := strings.CutSuffix(rest, "_"+envWord(k.name))
 		if ok && service != "" {
 			return serviceKey(l.envService(service), k.name), true

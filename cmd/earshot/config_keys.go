@@ -85,6 +85,7 @@ func serviceKeys() []configKey {
 		{name: "on_fail", kind: text, fallback: "drain"},
 		{name: "quorum_loss", kind: text, fallback: "fence"},
 		{name: "check", kind: checks},
+		{name: "fallback_check", kind: checks},
 	}
 }
 

@@ -54,7 +54,12 @@ func (l *loader) convert(raw rawConfig) config {
 		Weight:       l.weight(raw.Weight),
 	}
 	cfg.Services = l.convertServices(raw.Services, cfg.witness())
-	cfg.Checks = l.checksOf("check")
+	cfg.Checks, cfg.FallbackChecks = l.checksOf("check"), l.checksOf("fallback_check")
+	for service := range cfg.FallbackChecks {
+		if len(cfg.Checks[service]) == 0 {
+			l.refuse(serviceKey(service, "fallback_check"), "is for a service with a check")
+		}
+	}
 	l.strangers(cfg)
 	cfg.Warnings = l.warnings
 	return cfg
