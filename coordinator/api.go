@@ -59,6 +59,7 @@ func (c *Coordinator) controlAPI() http.Handler {
 			return which(c.store.State(), q.Get("service"), q.Get("client"), q.Get("port"))
 		})(w, r)
 	})
+	mux.HandleFunc("GET /v1/events", c.streamEvents)
 	mux.Handle("POST /v1/wish", serve(c.wish))
 	mux.Handle("POST /v1/move", serve(c.move))
 	mux.Handle("POST /v1/forget", serve(c.forget))

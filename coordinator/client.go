@@ -111,22 +111,31 @@ func (c *Client) Examine(ctx context.Context) (Examination, error) {
 }
 
 func (c *Client) do(ctx context.Context, method, path string, body, answer any) error {
+	resp, err := c.send(ctx, method, path, body)
+	if err != nil {
+		return err
+	}
+	return decodeAnswer(resp, answer)
+}
+
+// send asks the agent and returns its answer, whatever it says.
+func (c *Client) send(ctx context.Context, method, path string, body any) (*http.Response, error) {
 	data, err := json.Marshal(body)
 	if err != nil {
-		return fmt.Errorf("encode request: %w", err)
+		return nil, fmt.Errorf("encode request: %w", err)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://agent"+path, bytes.NewReader(data))
 	if err != nil {
-		return fmt.Errorf("make request: %w", err)
+		return nil, fmt.Errorf("make request: %w", err)
 	}
 	resp, err := c.http.Do(req)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("%w %s", ErrNoAgent, c.socket)
+		return nil, fmt.Errorf("%w %s", ErrNoAgent, c.socket)
 	case err != nil:
-		return fmt.Errorf("ask agent at %s: %w", c.socket, errors.Unwrap(err))
+		return nil, fmt.Errorf("ask agent at %s: %w", c.socket, errors.Unwrap(err))
 	}
-	return decodeAnswer(resp, answer)
+	return resp, nil
 }
 
 // maxAnswer bounds what is read of an answer: a map of 65,536 buckets with as

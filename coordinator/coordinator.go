@@ -21,6 +21,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"earshot/coordinator/event"
 	"earshot/nft"
 	"earshot/raftstore"
 )
@@ -44,6 +45,8 @@ type Config struct {
 	// Fallback judges them by a lighter check, for the case that no node
 	// serves; nil: nobody does.
 	Fallback Health
+	// Repairs counts how often the kernel was repaired; nil: it never is.
+	Repairs func() uint64
 }
 
 // Coordinator is one node's part in the cluster.
@@ -69,6 +72,8 @@ type Coordinator struct {
 	registrar  *registrar
 	drainer    *drainer
 	hearing    atomic.Int32 // examinations that this node takes part in
+	observer   *observer
+	events     event.Hub
 }
 
 // New joins the parts. Nothing runs before Run.
@@ -116,6 +121,7 @@ func New(cfg Config, store Store, kernel Kernel, peers Peers, log *slog.Logger) 
 		node: cfg.Node, interfaces: interfaces, store: store, kernel: kernel, released: c.release.told,
 		propose: c.execute, log: log, deaf: c.fitness.isDeaf, wake: make(chan struct{}, 1),
 	}
+	c.observer = c.newObserver()
 	return c
 }
 
@@ -138,6 +144,7 @@ func (c *Coordinator) Run(ctx context.Context, control net.Listener, ready func(
 			g.Go(func() error { return h.Run(ctx, func() { c.fitness.changed(time.Now()) }) })
 		}
 	}
+	g.Go(func() error { return c.observer.run(ctx) })
 	g.Go(func() error { return c.defineServices(ctx) })
 	g.Go(func() error { return c.listenQueriers(ctx) })
 	g.Go(func() error { return c.kernel.Watch(ctx, c.reconciler.drift) })

@@ -125,14 +125,19 @@ func serviceStatus(st *raftstore.State, name string, l levels, flows map[string]
 			Closing: f.Closing, OldestMS: f.Oldest.Milliseconds(), DrainLeftMS: f.DrainLeft.Milliseconds(),
 		})
 	}
-	ownerless := hashmode.Set{}
-	for b, slot := range v.Map {
+	s.Ownerless = ownerless(st, name).String()
+	return s
+}
+
+// ownerless are the buckets of a service that no node answers for.
+func ownerless(st *raftstore.State, service string) hashmode.Set {
+	set := hashmode.Set{}
+	for b, slot := range st.Services[service].Map {
 		if n, ok := st.Nodes[slot.Owner]; !ok || n.Failed {
-			ownerless.Add(hashmode.Bucket(b))
+			set.Add(hashmode.Bucket(b))
 		}
 	}
-	s.Ownerless = ownerless.String()
-	return s
+	return set
 }
 
 // flows counts this node's own flows.

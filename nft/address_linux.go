@@ -224,6 +224,7 @@ func (p *Plane) settle(a address) (done []string, err error) {
 			return done, nil
 		}
 	}
+	p.added++
 	if err := p.addAddress(link, a.Addr); err != nil && !errors.Is(err, unix.EEXIST) {
 		return done, fmt.Errorf("add address %s to %s: %w", a.Addr, a.Interface, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/nftables"
@@ -37,6 +38,10 @@ type Plane struct {
 	members map[string]member
 	former  settings // as far as this process knows
 	settled map[netip.Addr]place
+	// rewritten: the last rebuild found other rules. added counts addresses.
+	rewritten bool
+	added     int
+	repairs   atomic.Uint64
 
 	strangers sightings
 
@@ -173,6 +178,7 @@ func (p *Plane) apply(rs Ruleset) error {
 	shape := shapeOf(rs)
 	quick := !p.stale && shape == p.shape
 	var k kernel
+	believed := p.have
 	if !quick {
 		err := p.wire.read(func(c *nftables.Conn) error {
 			var err error
@@ -195,8 +201,19 @@ func (p *Plane) apply(rs Ruleset) error {
 	if quick {
 		return p.update(rs)
 	}
-	return p.rebuild(rs, k, shape)
+	before, added := p.shape, p.added
+	if err := p.rebuild(rs, k, shape); err != nil {
+		return err
+	}
+	if before == shape && (p.rewritten || p.added > added || !k.contents.equal(believed)) {
+		p.repairs.Add(1)
+	}
+	return nil
 }
+
+// Repairs counts how often Apply found something of ours that somebody else
+// had changed or removed, and put it right.
+func (p *Plane) Repairs() uint64 { return p.repairs.Load() }
 
 // update writes what differs of the sets: the structure stands.
 func (p *Plane) update(rs Ruleset) error {
@@ -232,6 +249,7 @@ func (p *Plane) rebuild(rs Ruleset, k kernel, shape string) error {
 		return err
 	}
 	stands := k.has(plan)
+	p.rewritten = !stands
 	if !stands {
 		p.tellRewritten(k, shape)
 	}

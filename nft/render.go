@@ -3,6 +3,7 @@ package nft
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -111,6 +112,23 @@ type contents struct {
 	shared map[netip.Addr]place
 	// buckets of each set of buckets.
 	buckets map[setID]hashmode.Set
+}
+
+// equal reports whether the kernel could tell the two apart.
+func (c contents) equal(d contents) bool {
+	return c.held == d.held && c.hasHeld == d.hasHeld && c.samePlaces(d) &&
+		maps.EqualFunc(c.filled(), d.filled(), hashmode.Set.Equal)
+}
+
+func (c contents) samePlaces(d contents) bool {
+	return maps.EqualFunc(c.shared, d.shared, func(p, q place) bool { return p.String() == q.String() })
+}
+
+// filled are the sets that are not empty: an empty one may not be listed.
+func (c contents) filled() map[setID]hashmode.Set {
+	filled := maps.Clone(c.buckets)
+	maps.DeleteFunc(filled, func(_ setID, s hashmode.Set) bool { return s.Empty() })
+	return filled
 }
 
 type setID struct {

@@ -51,25 +51,39 @@ func (d Definition) HardwareAddr() net.HardwareAddr {
 	return mac
 }
 
+// Field is one key of a definition, as a config file names it.
+type Field struct {
+	Key   string
+	Value any
+}
+
+// Fields lists all that a definition says, in the order of the documentation.
+// The interface does not count: nodes may name theirs differently.
+func (d Definition) Fields() []Field {
+	return []Field{
+		{"address", d.Address},
+		{"hash", d.Hash},
+		{"prefix", d.Prefix},
+		{"ports", d.Ports},
+		{"buckets", d.Buckets},
+		{"mac", d.MAC},
+		{"mac_mode", d.MACMode},
+		{"drain", d.Drain},
+		{"on_fail", d.OnFail},
+		{"quorum_loss", d.QuorumLoss},
+	}
+}
+
 // Differences lists, in words, the keys in which two definitions of a service
-// differ. The interface does not count: nodes may name theirs differently.
+// differ.
 func (d Definition) Differences(e Definition) []string {
 	var diffs []string
-	differ := func(key string, have, want any) {
-		if fmt.Sprint(have) != fmt.Sprint(want) {
-			diffs = append(diffs, fmt.Sprintf("%s: %v, not %v", key, have, want))
+	other := e.Fields()
+	for i, f := range d.Fields() {
+		if have, want := fmt.Sprint(f.Value), fmt.Sprint(other[i].Value); have != want {
+			diffs = append(diffs, fmt.Sprintf("%s: %s, not %s", f.Key, have, want))
 		}
 	}
-	differ("address", d.Address, e.Address)
-	differ("hash", d.Hash, e.Hash)
-	differ("prefix", d.Prefix, e.Prefix)
-	differ("ports", d.Ports, e.Ports)
-	differ("buckets", d.Buckets, e.Buckets)
-	differ("mac", d.MAC, e.MAC)
-	differ("mac_mode", d.MACMode, e.MACMode)
-	differ("drain", d.Drain, e.Drain)
-	differ("on_fail", d.OnFail, e.OnFail)
-	differ("quorum_loss", d.QuorumLoss, e.QuorumLoss)
 	return diffs
 }
 

@@ -76,7 +76,7 @@ func runAgent(ctx context.Context, cfg config, logger *slog.Logger) error {
 	}
 	c := coordinator.New(coordinator.Config{
 		Node: cfg.Node, Version: readVersion().number(), Timing: timing, Witness: cfg.witness(), Services: cfg.Services,
-		Health: checks, Fallback: fallbacks, Ears: earsOf(cfg),
+		Health: checks, Fallback: fallbacks, Ears: earsOf(cfg), Repairs: repairsOf(plane),
 	}, store, plane, coordinator.NewPeers(store.Client()), logger)
 	return runParts(ctx, c, store, control, logger)
 }
@@ -133,6 +133,14 @@ func earsOf(cfg config) coordinator.Ears {
 		return nil
 	}
 	return nft.NewEars()
+}
+
+// repairsOf is how a data plane counts its repairs; a witness has none.
+func repairsOf(plane coordinator.Kernel) func() uint64 {
+	if p, ok := plane.(*nft.Plane); ok {
+		return p.Repairs
+	}
+	return nil
 }
 
 // runParts runs the store and the coordinator. When ctx ends they leave the

@@ -94,6 +94,7 @@ func (a *scriptAgent) handler() http.Handler {
 			a.file(w, "which.json")
 		}
 	})
+	mux.HandleFunc("GET /v1/events", func(w http.ResponseWriter, _ *http.Request) { a.file(w, "events.json") })
 	mux.HandleFunc("POST /v1/wish", func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		var wish coordinator.WishRequest
