@@ -74,7 +74,7 @@ func (h *Hub) Tell(now time.Time, events []Event) {
 // put keeps an event for the listener. The oldest ones stay, so that what it
 // reads is whole up to the gap.
 func (l *Listener) put(e Event) {
-	if l.missed == 0 && len(l.waiting) < maxWaiting {
+	if len(l.waiting) < maxWaiting {
 		l.waiting = append(l.waiting, e)
 		return
 	}
