@@ -62,6 +62,26 @@ type opened struct {
 	answered bool
 }
 
+// of is what the kernel lets through of a service, in the numbers that its
+// buckets have now.
+func (o opened) of(v raftstore.Service) hashmode.Set {
+	if o.held < v.Remapped {
+		return hashmode.Set{}
+	}
+	return o.buckets[v.Name]
+}
+
+// outdated reports whether the kernel lets through anything of a service whose
+// buckets have got other packets since.
+func (o opened) outdated(st *raftstore.State) bool {
+	for name, v := range st.Services {
+		if o.held < v.Remapped && !o.buckets[name].Empty() {
+			return true
+		}
+	}
+	return false
+}
+
 // openedBy is what a kernel lets through that holds the ruleset.
 func openedBy(rs nft.Ruleset) opened {
 	o := opened{held: rs.Index, buckets: map[string]hashmode.Set{}}
@@ -115,13 +135,16 @@ type knowledge struct {
 //     a kernel that has answered, and for the node's own incarnation: in an
 //     earlier one it was judged dead, and nobody waited. Others may have flows
 //     there, the new owner not the least: it may have been the former one, too.
-func (k knowledge) keep(service string, m raftstore.Map, self raftstore.Node, sets map[role]hashmode.Set) {
+//
+// Of a service whose buckets have got other packets since it keeps nothing:
+// the numbers mean something else.
+func (k knowledge) keep(v raftstore.Service, self raftstore.Node, sets map[role]hashmode.Set) {
 	var taken, kept hashmode.Set
-	for b := range k.opened.buckets[service].All() {
-		if int(b) >= len(m) {
+	for b := range k.opened.of(v).All() {
+		if int(b) >= len(v.Map) {
 			continue
 		}
-		slot := m[b]
+		slot := v.Map[b]
 		switch {
 		case sets[waiting].Has(b) && slot.Since <= k.opened.held:
 			taken.Add(b)
@@ -143,7 +166,7 @@ func desired(st *raftstore.State, node string, k knowledge) nft.Ruleset {
 	for _, name := range st.ServiceNames() {
 		v := st.Services[name]
 		sets := rolesOf(v.Map, node, k.levels)
-		k.keep(name, v.Map, self, sets)
+		k.keep(v, self, sets)
 		if self.Failed {
 			// From its death until its return a node opens nothing, lease or
 			// not: nobody waits for its release (rule P14). A lease after the

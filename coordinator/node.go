@@ -201,7 +201,7 @@ func (r *reconciler) reconcile() error {
 	}
 	now := openedBy(want)
 	now.answered = r.opened.answered
-	closed := closes(r.opened, r.last, want)
+	closed := r.opened.outdated(st) || closes(r.opened, r.last, want)
 	r.last, r.told, r.opened = want, true, now
 	r.through.Store(&now)
 	r.advance(want.Index)

@@ -29,10 +29,11 @@ func (s *settling) look(st *raftstore.State, node string, l levels, o opened, no
 		next[name] = map[hashmode.Bucket]time.Time{}
 		set := hashmode.Set{}
 		for b := range rolesOf(v.Map, node, l)[inherit].All() {
-			if o.buckets[name].Has(b) {
+			if o.of(v).Has(b) {
 				continue
 			}
 			since, known := s.since[name][b]
+			known = known && o.held >= v.Remapped
 			if !known {
 				since = now
 			}

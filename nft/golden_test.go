@@ -83,14 +83,16 @@ func TestGoldenRuleset(t *testing.T) {
 	t.Run("queue", func(t *testing.T) { golden(t, "queue", examples()["hold"], QueueExpression) })
 }
 
-// Without a queue, the wish to hold changes nothing.
+// Without a queue nothing is held: of a bucket to take, what is known passes,
+// as of one to drain.
 func TestNoQueueHoldsNothing(t *testing.T) {
 	rs := examples()["hold"]
 	got, err := render(rs, QueueNone)
 	must(t, err)
 	rs.Hold = false
 	for i := range rs.Services {
-		rs.Services[i].Take = hashmode.Set{}
+		s := &rs.Services[i]
+		s.Drain, s.Take = s.Drain.Union(s.Take), hashmode.Set{}
 	}
 	want, err := render(rs, QueueTarget)
 	must(t, err)

@@ -229,6 +229,9 @@ func (h *holder) narrow(rs Ruleset) {
 	h.mu.Lock()
 	next := map[string]hashmode.Set{}
 	for _, s := range rs.Services {
+		if !h.decidesAs(rs, s.Address) {
+			continue // the numbers of its buckets mean other packets
+		}
 		old := h.may[s.Name]
 		next[s.Name] = old.Minus(old.Minus(passable(s)))
 	}
@@ -236,6 +239,37 @@ func (h *holder) narrow(rs Ruleset) {
 	h.mu.Unlock()
 	if h.narrowed != nil {
 		h.narrowed()
+	}
+}
+
+// decidesAs reports whether packets to the address come into the same buckets
+// under the ruleset as under the one before.
+func (h *holder) decidesAs(rs Ruleset, addr netip.Addr) bool {
+	var next []Service
+	for _, s := range rs.Services {
+		if s.Address == addr {
+			next = append(next, s)
+		}
+	}
+	slices.SortFunc(next, func(a, b Service) int { return cmp.Compare(a.Name, b.Name) })
+	return slices.EqualFunc(h.byAddr[addr].Services, next, func(a, b Service) bool {
+		return a.Name == b.Name && a.Hash == b.Hash && slices.Equal(a.Ports, b.Ports)
+	})
+}
+
+// giveUp drops what is held for buckets whose numbers mean other packets under
+// the ruleset: the clients ask again.
+func (h *holder) giveUp(rs Ruleset) {
+	var old []queueVerdict
+	for id, held := range h.waiting {
+		if addr := held.flow.Server.Addr(); !h.decidesAs(rs, addr) {
+			delete(h.waiting, id)
+			old = append(old, queueVerdict{uint32(id), false})
+		}
+	}
+	if len(old) > 0 {
+		h.use.Dropped += uint64(len(old))
+		_ = h.queue.verdicts(old) // a queue that is gone has dropped them
 	}
 }
 
@@ -247,6 +281,7 @@ func (h *holder) allow(rs Ruleset) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.giveUp(rs)
 	h.may, h.byAddr = map[string]hashmode.Set{}, map[netip.Addr]address{}
 	for _, s := range rs.Services {
 		h.may[s.Name] = passable(s)

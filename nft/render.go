@@ -273,15 +273,16 @@ func contentsOf(rs Ruleset) contents {
 	}
 	for _, s := range rs.Services {
 		c.shared[s.Address] = place{s.Interface, s.MAC}
-		heard := s.Own.Union(s.Inherit).Union(s.Drain)
+		drain := s.Drain
 		if rs.Hold {
-			heard = heard.Union(s.Take)
 			c.buckets[setID{inet, setTake(s.Name)}] = s.Take
+		} else { // it may have flows of its own there, from before
+			drain = drain.Union(s.Take)
 		}
-		c.buckets[setID{netdev, setHeard(s.Name)}] = heard
+		c.buckets[setID{netdev, setHeard(s.Name)}] = s.Own.Union(s.Inherit).Union(s.Drain).Union(s.Take)
 		c.buckets[setID{inet, setOwn(s.Name)}] = s.Own
 		c.buckets[setID{inet, setInherit(s.Name)}] = s.Inherit
-		c.buckets[setID{inet, setDrain(s.Name)}] = s.Drain
+		c.buckets[setID{inet, setDrain(s.Name)}] = drain
 	}
 	return c
 }

@@ -18,8 +18,8 @@ type Ruleset struct {
 	Index uint64
 	// Hold has the rules hold what this node cannot judge alone (rule P24):
 	// set it while Plane.Hold runs. Without it, or where the kernel has no
-	// queue, buckets to take are foreign, and protocols without a SYN are cut
-	// over at once (rule P19).
+	// queue, buckets to take are as those to drain, and protocols without a SYN
+	// are cut over at once (rule P19).
 	Hold bool
 	// Services, in any order; names are unique.
 	Services []Service

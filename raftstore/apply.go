@@ -53,6 +53,8 @@ func (s *State) apply(index, term uint64, c Command) (bool, error) {
 		return s.fitness(*c.Fitness)
 	case c.Forget != nil:
 		return s.forget(index, term, *c.Forget)
+	case c.Redefine != nil:
+		return s.redefine(index, *c.Redefine)
 	}
 	return false, fmt.Errorf("apply: %w: it says nothing", ErrCommand)
 }
@@ -97,6 +99,9 @@ func (s *State) define(c Define) (bool, error) {
 			return false, fmt.Errorf("%w: %s: %v", ErrDiffers, have.Name, diffs)
 		}
 		return false, nil
+	}
+	if s.Removed[c.Definition.Name] {
+		return false, fmt.Errorf("%w: %s", ErrRemoved, c.Definition.Name)
 	}
 	if err := c.Definition.Check(s.Services); err != nil {
 		return false, err

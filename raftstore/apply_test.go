@@ -191,8 +191,23 @@ func (h *history) near(n uint64, what string) uint64 {
 	return n + uint64(rapid.SampledFrom([]int{0, 0, 0, 0, 1}).Draw(h.t, what))
 }
 
+// redefine changes web in some way, takes it out or brings it back.
+func (h *history) redefine(s *State) Command {
+	is := web(rapid.SampledFrom([]int{8, 8, 5, 16, 0}).Draw(h.t, "size"))
+	is.Hash = rapid.SampledFrom(hashmode.Modes()).Draw(h.t, "hash")
+	is.Ports = rapid.SampledFrom([][]string{nil, {"tcp/80"}, {"tcp/80", "udp/53"}}).Draw(h.t, "ports")
+	change := Redefinition{Service: "web", Definition: &is, Seed: 3}
+	if have, ok := s.Services["web"]; ok || rapid.IntRange(0, 9).Draw(h.t, "wrong") == 0 {
+		change.Was = &have.Definition
+		if rapid.IntRange(0, 5).Draw(h.t, "remove") == 0 {
+			change.Definition = nil
+		}
+	}
+	return Command{Redefine: &Redefine{Changes: []Redefinition{change}}}
+}
+
 func (h *history) command(s *State) Command {
-	switch rapid.IntRange(0, 10).Draw(h.t, "kind") {
+	switch rapid.IntRange(0, 11).Draw(h.t, "kind") {
 	case 0:
 		return Command{Tick: &Tick{}}
 	case 1:
@@ -211,6 +226,8 @@ func (h *history) command(s *State) Command {
 		return Command{Return: &Return{Node: h.node(), Term: h.near(h.term, "term")}}
 	case 8:
 		return Command{Rest: &Rest{Node: h.node(), For: time.Duration(s.Index%3) * time.Second}}
+	case 10:
+		return h.redefine(s)
 	case 9:
 		return Command{Forget: &Forget{Node: h.node(), Term: h.near(h.term, "term"), Epoch: h.near(s.Epoch, "epoch"), Moves: h.moves()}}
 	}
@@ -300,6 +317,10 @@ func TestStatesAreSound(t *testing.T) {
 		if err != nil && !same {
 			t.Fatalf("refused (%v), and changed all the same", err)
 		}
+		if c.Redefine != nil {
+			soundRedefinition(t, before, after)
+			return
+		}
 		for b, slot := range after.Services["web"].Map {
 			old := before.Services["web"].Map[b]
 			if !slices.IsSorted(slot.From) || len(slices.Compact(slices.Clone(slot.From))) != len(slot.From) {
@@ -327,6 +348,37 @@ func TestStatesAreSound(t *testing.T) {
 			}
 		}
 	})
+}
+
+// soundRedefinition demands that where packets come into other buckets, nobody
+// who may have flows is left out, and everybody is waited for (rules P12, P13).
+func soundRedefinition(t *rapid.T, before, after *State) {
+	was, is := before.Services["web"], after.Services["web"]
+	if len(is.Map) != is.Buckets {
+		t.Fatalf("%d slots for %d buckets", len(is.Map), is.Buckets)
+	}
+	if len(was.Map) == 0 || len(is.Map) == 0 {
+		return
+	}
+	same := was.Spec() == is.Spec() && (slices.Equal(was.Ports, is.Ports) || is.Hash == hashmode.SourceIP)
+	if same != reflect.DeepEqual(was.Map, is.Map) {
+		t.Fatalf("%v with %v → %v with %v: %+v → %+v", was.Spec(), was.Ports, is.Spec(), is.Ports, was.Map, is.Map)
+	}
+	if same {
+		return
+	}
+	for b, slot := range is.Map {
+		if slot.Since != after.Index {
+			t.Fatalf("bucket %d: nobody is waited for: %+v", b, slot)
+		}
+		for _, old := range was.Map {
+			for _, n := range append([]string{old.Owner}, old.From...) {
+				if n != "" && n != slot.Owner && !after.Nodes[n].Failed && !slices.Contains(slot.From, n) {
+					t.Fatalf("bucket %d: %s may have flows there: %+v", b, n, slot)
+				}
+			}
+		}
+	}
 }
 
 var update = flag.Bool("update", false, "write the golden files anew")

@@ -22,6 +22,10 @@ var (
 	ErrAlive          = errors.New("node is alive")
 	ErrDefinition     = errors.New("impossible service")
 	ErrDiffers        = errors.New("service is defined differently in the cluster")
+	ErrRemoved        = errors.New("service was removed from the cluster")
+	ErrRedefined      = errors.New("service has changed meanwhile")
+	ErrFixed          = errors.New("cannot change while the service is there")
+	ErrRestarting     = errors.New("a node is restarting and could not take the change in")
 )
 
 // Command is one entry of the log. Exactly one of the pointers is set. It
@@ -41,6 +45,7 @@ type Command struct {
 	Rest     *Rest     `json:"rest,omitempty"`
 	Fitness  *Fitness  `json:"fitness,omitempty"`
 	Forget   *Forget   `json:"forget,omitempty"`
+	Redefine *Redefine `json:"redefine,omitempty"`
 }
 
 // Tick changes nothing. A leader commits one when it begins, so that it knows

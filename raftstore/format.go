@@ -11,8 +11,8 @@ import (
 
 // CommandVersion is the newest format of commands that this program reads.
 // Format 2 brought Forget, and in Join the role and what the node reads; format
-// 3 the hash mode sourcenet and, in Join, kernels without a queue, and what a node can
-// answer for that nobody serves.
+// 3 Redefine, the hash mode sourcenet and, in Join, kernels without a queue, and what a
+// node can answer for that nobody serves.
 const CommandVersion = 3
 
 // ErrOldMember: a member of the cluster could not read the command.
@@ -25,6 +25,8 @@ var ErrTooOld = errors.New("the cluster has moved on to a newer version of earsh
 // of several versions goes on as long as nothing new is asked of it.
 func (c Command) format() int {
 	switch {
+	case c.Redefine != nil:
+		return 3
 	case c.Define != nil && c.Define.Definition.Hash == hashmode.SourceNet:
 		return 3
 	case c.Join != nil && c.Join.NoQueue:
@@ -42,11 +44,11 @@ func (c Command) format() int {
 // format is the oldest format that can say what the state says.
 func (s *State) format() int {
 	for _, v := range s.Services {
-		if v.Hash == hashmode.SourceNet {
+		if v.Hash == hashmode.SourceNet || v.Remapped > 0 {
 			return 3
 		}
 	}
-	if slices.ContainsFunc(slices.Collect(maps.Values(s.Nodes)), func(n Node) bool { return n.NoQueue || len(n.Spare) > 0 }) {
+	if len(s.Removed) > 0 || slices.ContainsFunc(slices.Collect(maps.Values(s.Nodes)), func(n Node) bool { return n.NoQueue || len(n.Spare) > 0 }) {
 		return 3
 	}
 	for _, n := range s.Nodes {

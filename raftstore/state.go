@@ -12,7 +12,8 @@ import (
 )
 
 // StateVersion is the newest format of State in snapshots that this program
-// reads. Format 2 brought the nodes' roles and what they read.
+// reads. Format 2 brought the nodes' roles and what they read, format 3 the
+// services that were removed and the hash mode sourcenet.
 const StateVersion = 3
 
 // State is the replicated state of a cluster: a plain value, the same on
@@ -25,6 +26,9 @@ type State struct {
 	Epoch    uint64             `json:"epoch"`
 	Nodes    map[string]Node    `json:"nodes"`
 	Services map[string]Service `json:"services"`
+	// Removed names services that were taken out: a node that has one in its
+	// config still must not define it again. The map is shared: never write to it.
+	Removed map[string]bool `json:"removed,omitempty"`
 }
 
 // Node is a member of the cluster.
@@ -97,6 +101,9 @@ func (n Node) equal(m Node) bool { return reflect.DeepEqual(n, m) }
 type Service struct {
 	Definition
 	Seed uint32 `json:"seed"`
+	// Remapped is the index at which packets came into other buckets than
+	// before: a bucket's number means nothing older. Zero for never.
+	Remapped uint64 `json:"remapped,omitempty"`
 	// Map has one slot for each bucket.
 	Map Map `json:"map"`
 }
