@@ -60,6 +60,9 @@ func (c *Coordinator) controlAPI() http.Handler {
 		})(w, r)
 	})
 	mux.HandleFunc("GET /v1/events", c.streamEvents)
+	mux.Handle("POST /v1/reload", serve(c.reload))
+	mux.Handle("POST /v1/apply/plan", serve(c.planApply))
+	mux.Handle("POST /v1/apply", serve(c.apply))
 	mux.Handle("POST /v1/wish", serve(c.wish))
 	mux.Handle("POST /v1/move", serve(c.move))
 	mux.Handle("POST /v1/forget", serve(c.forget))
@@ -70,7 +73,7 @@ func (c *Coordinator) controlAPI() http.Handler {
 // proposeForPeer commits another node's command. What rests on a leader's own
 // judgement cannot come from outside.
 func (c *Coordinator) proposeForPeer(ctx context.Context, cmd raftstore.Command) (struct{}, error) {
-	if cmd.Wish == nil && cmd.Pin == nil && cmd.Define == nil && cmd.EndDrain == nil {
+	if cmd.Wish == nil && cmd.Pin == nil && cmd.Define == nil && cmd.EndDrain == nil && cmd.Redefine == nil {
 		return struct{}{}, fmt.Errorf("propose: %w", raftstore.ErrCommand)
 	}
 	_, err := c.store.Propose(ctx, cmd)

@@ -16,6 +16,8 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -45,6 +47,10 @@ type Config struct {
 	// Fallback judges them by a lighter check, for the case that no node
 	// serves; nil: nobody does.
 	Fallback Health
+	// Settings are the config's at the start; Source reads them again. Nil: they
+	// cannot be.
+	Settings Settings
+	Source   func() (Settings, error)
 	// Repairs counts how often the kernel was repaired; nil: it never is.
 	Repairs func() uint64
 }
@@ -74,6 +80,8 @@ type Coordinator struct {
 	hearing    atomic.Int32 // examinations that this node takes part in
 	observer   *observer
 	events     event.Hub
+	file       fileConfig
+	reloading  sync.Mutex
 }
 
 // New joins the parts. Nothing runs before Run.
@@ -121,6 +129,8 @@ func New(cfg Config, store Store, kernel Kernel, peers Peers, log *slog.Logger) 
 		node: cfg.Node, interfaces: interfaces, store: store, kernel: kernel, released: c.release.told,
 		propose: c.execute, log: log, deaf: c.fitness.isDeaf, wake: make(chan struct{}, 1),
 	}
+	cfg.Settings.Services = cfg.Services
+	c.file.now, c.file.running = cfg.Settings, cfg.Settings.Values
 	c.observer = c.newObserver()
 	return c
 }
@@ -335,12 +345,12 @@ func (c *Coordinator) defineServices(ctx context.Context) error {
 		for _, d := range c.cfg.Services {
 			_, known := st.Services[d.Name]
 			_, member := st.Nodes[c.cfg.Node]
-			if known || !member || refused[d.Name] {
+			if known || !member || refused[d.Name] || st.Removed[d.Name] {
 				continue
 			}
 			err := c.execute(ctx, raftstore.Command{Define: &raftstore.Define{Definition: d, Seed: newSeed()}})
 			var refusal *RemoteError
-			if err != nil && (errors.As(err, &refusal) || errors.Is(err, raftstore.ErrDefinition)) {
+			if err != nil && (errors.As(err, &refusal) || errors.Is(err, raftstore.ErrDefinition) || errors.Is(err, raftstore.ErrRemoved)) {
 				refused[d.Name] = true
 				c.log.Error("the cluster refuses a service of this node's config", "service", d.Name, "error", err)
 			}
@@ -376,6 +386,7 @@ func (c *Coordinator) problems() []string {
 	if err := c.asker.trouble(); err != nil {
 		all = append(all, err.Error())
 	}
+	all = append(all, c.file.problems()...)
 	if c.cfg.Witness {
 		return all // services are nothing to it
 	}
@@ -383,7 +394,7 @@ func (c *Coordinator) problems() []string {
 	if use, err := c.kernel.Conntrack(); err == nil && use.NearlyFull() {
 		all = append(all, fmt.Sprintf("conntrack knows %d flows of %d at most: soon new ones are dropped; `sysctl -w net.netfilter.nf_conntrack_max=%d` makes room", use.Count, use.Max, 2*uint64(use.Max)))
 	}
-	return append(all, configProblems(c.store.State(), c.cfg.Services)...)
+	return append(all, configProblems(c.store.State(), c.file.services())...)
 }
 
 // configProblems lists where a node's config and the cluster disagree. The
@@ -394,17 +405,19 @@ func configProblems(st *raftstore.State, services []raftstore.Definition) []stri
 	for _, d := range services {
 		mine[d.Name] = true
 		v, ok := st.Services[d.Name]
-		if !ok {
-			all = append(all, fmt.Sprintf("service %s of this node's config is not defined in the cluster", d.Name))
-			continue
-		}
-		for _, diff := range v.Differences(d) {
-			all = append(all, fmt.Sprintf("service %s: the cluster has %s as in this node's config", d.Name, diff))
+		switch diffs := v.Differences(d); {
+		case st.Removed[d.Name]:
+			all = append(all, fmt.Sprintf("service %s of this node's config was removed from the cluster; take it out, or bring it back with `earshot apply`", d.Name))
+		case !ok:
+			all = append(all, fmt.Sprintf("service %s of this node's config is not defined in the cluster; `earshot apply` defines it", d.Name))
+		case len(diffs) > 0:
+			all = append(all, fmt.Sprintf("service %s: the cluster has %s as in this node's config; mend the file, or change the cluster with `earshot apply`",
+				d.Name, strings.Join(diffs, "; ")))
 		}
 	}
 	for _, name := range st.ServiceNames() {
 		if !mine[name] {
-			all = append(all, fmt.Sprintf("service %s is not in this node's config", name))
+			all = append(all, fmt.Sprintf("service %s is not in this node's config; add it, or remove it from the cluster with `earshot apply --prune`", name))
 		}
 	}
 	return all

@@ -65,6 +65,12 @@ func hintFor(err error) string {
 		return "try again in a moment"
 	case errors.Is(err, raftstore.ErrOldMember):
 		return "`earshot status` shows the nodes' versions; upgrade the older ones first"
+	case errors.Is(err, raftstore.ErrFixed):
+		return "clients and routers know it: define a service under another name, and remove this one once nobody uses it"
+	case errors.Is(err, raftstore.ErrRestarting), errors.Is(err, raftstore.ErrRedefined):
+		return "look at `earshot apply --dry-run`, and try again in a moment"
+	case errors.Is(err, errWitnessApplies):
+		return "run it on a node"
 	case errors.Is(err, raftstore.ErrNotServing):
 		return "bring the node in first: earshot in NODE"
 	case errors.Is(err, ErrNoLeader):

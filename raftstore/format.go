@@ -85,6 +85,10 @@ func (s *State) readable(c Command, heard map[string]int) error {
 	return nil
 }
 
+// Readable reports a member that could not read the command, by what the state
+// says of it.
+func (s *State) Readable(c Command) error { return s.readable(c, nil) }
+
 // legible returns the join request as the members can read it. A cluster with
 // an older member takes a newer node in as one like the others.
 func (s *Store) legible(r request) (request, error) {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"sync"
 	"syscall"
@@ -76,9 +77,55 @@ func runAgent(ctx context.Context, cfg config, logger *slog.Logger) error {
 	}
 	c := coordinator.New(coordinator.Config{
 		Node: cfg.Node, Version: readVersion().number(), Timing: timing, Witness: cfg.witness(), Services: cfg.Services,
-		Health: checks, Fallback: fallbacks, Ears: earsOf(cfg), Repairs: repairsOf(plane),
+		Health: checks, Fallback: fallbacks, Ears: earsOf(cfg),
+		Repairs: repairsOf(plane), Settings: settingsOf(cfg),
+		Source: func() (coordinator.Settings, error) {
+			next, err := loadConfig(cfg.File)
+			return settingsOf(next), err
+		},
 	}, store, plane, coordinator.NewPeers(store.Client()), logger)
-	return runParts(ctx, c, store, control, logger)
+	return runParts(ctx, cfg, c, store, control, logger)
+}
+
+// settingsOf is what can be read again while the agent runs.
+func settingsOf(cfg config) coordinator.Settings {
+	return coordinator.Settings{Values: cfg.Values, Services: cfg.Services}
+}
+
+// reloadOnSignal has the config read again with each SIGHUP and, if that is
+// wanted, each time that the file changes, until ctx ends.
+func reloadOnSignal(ctx context.Context, cfg config, reload func() (coordinator.Reloaded, error), logger *slog.Logger) error {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	changed := make(chan struct{}, 1)
+	g, ctx := errgroup.WithContext(ctx)
+	if cfg.WatchConfig {
+		g.Go(func() error {
+			err := watchConfig(ctx, cfg.File, logger, func() {
+				select {
+				case changed <- struct{}{}:
+				default:
+				}
+			})
+			if err != nil { // the agent does without
+				logger.Error("cannot watch the config; `earshot reload` reads it", "error", err)
+			}
+			return nil
+		})
+	}
+	g.Go(func() error {
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-hangup:
+			case <-changed:
+			}
+			_, _ = reload() // it logs, and the status shows it
+		}
+	})
+	return g.Wait()
 }
 
 // monitorOf returns what runs the checks of this node's servers.
@@ -145,7 +192,7 @@ func repairsOf(plane coordinator.Kernel) func() uint64 {
 
 // runParts runs the store and the coordinator. When ctx ends they leave the
 // cluster in order first, for which both have to be running.
-func runParts(ctx context.Context, c *coordinator.Coordinator, store *raftstore.Store, control net.Listener, logger *slog.Logger) error {
+func runParts(ctx context.Context, cfg config, c *coordinator.Coordinator, store *raftstore.Store, control net.Listener, logger *slog.Logger) error {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, running := errgroup.WithContext(running)
@@ -160,6 +207,7 @@ func runParts(ctx context.Context, c *coordinator.Coordinator, store *raftstore.
 		})
 	}
 	g.Go(func() error { return c.Run(running, control, ready) })
+	g.Go(func() error { return reloadOnSignal(running, cfg, c.Reload, logger) })
 	g.Go(func() error {
 		select {
 		case <-running.Done():

@@ -78,7 +78,7 @@ func (a *app) rootCommand() *cobra.Command {
 		SuggestionsMinimumDistance: 2,
 	}
 	root.AddCommand(
-		a.agentCommand(), a.statusCommand(), a.outCommand(), a.inCommand(), a.moveCommand(), a.whichCommand(), a.eventsCommand(),
+		a.agentCommand(), a.statusCommand(), a.outCommand(), a.inCommand(), a.moveCommand(), a.whichCommand(), a.eventsCommand(), a.reloadCommand(), a.applyCommand(),
 		a.forgetCommand(), a.recoverCommand(), a.keygenCommand(), a.checkCommand(), a.flushCommand(), a.versionCommand(), a.completionCommand(),
 	)
 	return root

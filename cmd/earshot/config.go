@@ -39,12 +39,17 @@ type config struct {
 	RestartLease time.Duration
 	Role         string
 	Weight       int
+	// WatchConfig: the file is read again when it changes.
+	WatchConfig bool
 	// Services, sorted by name.
 	Services []raftstore.Definition
 	// Checks of this node's own servers, by service.
 	Checks map[string][]health.Spec
 	// FallbackChecks are those for the case that no node passes Checks.
 	FallbackChecks map[string][]health.Spec
+
+	// Values has every key with its value as text, to tell what has changed.
+	Values map[string]string
 
 	// Warnings are findings that forbid nothing and that somebody should know.
 	Warnings []string
@@ -72,6 +77,7 @@ type rawConfig struct {
 	RestartLease string `mapstructure:"restart_lease"`
 	Role         string
 	Weight       string
+	WatchConfig  string `mapstructure:"watch_config"`
 	Services     map[string]rawService
 }
 
@@ -133,6 +139,7 @@ type loader struct {
 	checks   map[string][]health.Spec
 	problems []problem
 	warnings []string
+	values   map[string]string
 }
 
 func newLoader(file string) *loader {
@@ -237,7 +244,30 @@ func (l *loader) merge(tree map[string]any) rawConfig {
 	if err != nil {
 		l.refuse("", "%v", err)
 	}
+	l.values = l.valuesOf(v)
 	return raw
+}
+
+// valuesOf writes the value of each key that the file, the environment or a
+// default gives.
+func (l *loader) valuesOf(v *viper.Viper) map[string]string {
+	values := map[string]string{}
+	note := func(key string) {
+		if value := v.Get(viperKey(key)); value != nil {
+			values[key] = fmt.Sprint(value)
+		}
+	}
+	for _, k := range configKeys() {
+		if k.name != "services" {
+			note(k.name)
+		}
+	}
+	for _, service := range l.services {
+		for _, k := range serviceKeys() {
+			note(serviceKey(service, k.name))
+		}
+	}
+	return values
 }
 
 // serviceKey is the name of a service's key as people write it.

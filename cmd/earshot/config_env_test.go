@@ -35,6 +35,7 @@ func TestEnvironment(t *testing.T) {
 	web := &want.Services[0]
 	web.Address, web.Interface, web.Hash = mustPrefix("10.0.0.9/24"), "eth7", "sourceip-sourceport"
 	web.Ports, web.Buckets, web.MAC, web.Drain = []string{"tcp/80", "udp/80"}, 16, "01:00:5e:01:01:01", 5*time.Second
+	got.Values = nil // TestValues
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}

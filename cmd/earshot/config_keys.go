@@ -66,6 +66,7 @@ func configKeys() []configKey {
 		{name: "restart_lease", kind: duration, fallback: "10s"},
 		{name: "role", kind: text, fallback: "node"},
 		{name: "weight", kind: numberOrText, fallback: "1"},
+		{name: "watch_config", kind: truth, fallback: "false"},
 		{name: "services", kind: mapping},
 	}
 }

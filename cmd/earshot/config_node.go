@@ -53,6 +53,8 @@ func (l *loader) convert(raw rawConfig) config {
 		Role:         l.oneOf("role", raw.Role, roleNode, roleWitness),
 		Weight:       l.weight(raw.Weight),
 	}
+	cfg.WatchConfig = l.truth("watch_config", raw.WatchConfig)
+	cfg.Values = l.values
 	cfg.Services = l.convertServices(raw.Services, cfg.witness())
 	cfg.Checks, cfg.FallbackChecks = l.checksOf("check"), l.checksOf("fallback_check")
 	for service := range cfg.FallbackChecks {
@@ -228,6 +230,15 @@ func (l *loader) weight(s string) int {
 		l.advise("a node that is to answer nothing is taken out with `earshot out`", "weight", "%q is no weight (1 to %d)", s, maxWeight)
 	}
 	return n
+}
+
+// truth reads true or false; viper writes them as 1 and 0.
+func (l *loader) truth(key, s string) bool {
+	yes, err := strconv.ParseBool(s)
+	if err != nil {
+		l.refuse(key, "%q is neither true nor false", s)
+	}
+	return yes
 }
 
 // oneOf refuses a word that is not among those that the key knows.

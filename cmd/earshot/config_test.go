@@ -101,6 +101,7 @@ func TestExampleConfig(t *testing.T) {
 	want.Listen = "eth1:7440"
 	want.Peers = append(want.Peers, "192.168.56.13:7440")
 	want.Services[0].Ports = []string{"tcp/443", "tcp/80"}
+	got.Values = nil // TestValues
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
@@ -136,6 +137,7 @@ func TestDefaults(t *testing.T) {
 	}
 	want := defaults()
 	want.File = file
+	got.Values = nil // TestValues
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
@@ -203,6 +205,7 @@ services:
 			},
 		},
 	}
+	got.Values = nil // TestValues
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}

@@ -95,6 +95,19 @@ func (a *scriptAgent) handler() http.Handler {
 		}
 	})
 	mux.HandleFunc("GET /v1/events", func(w http.ResponseWriter, _ *http.Request) { a.file(w, "events.json") })
+	for name, path := range map[string]string{"reload": "/v1/reload", "plan": "/v1/apply/plan", "apply": "/v1/apply"} {
+		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body)
+			if !a.note(w, name+" "+string(body)) {
+				return
+			}
+			if name == "apply" {
+				_, _ = w.Write([]byte("{}"))
+				return
+			}
+			a.file(w, name+".json")
+		})
+	}
 	mux.HandleFunc("POST /v1/wish", func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		var wish coordinator.WishRequest

@@ -3,6 +3,7 @@ package event
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"earshot/hashmode"
 )
@@ -239,14 +240,31 @@ func (d *deriver) self() {
 	if d.after.Repairs > d.before.Repairs {
 		d.add(Event{Type: Repair, Node: node})
 	}
-	for _, w := range d.after.Warnings {
-		if !slices.Contains(d.before.Warnings, w) {
+	was, is := subjects(d.before.Warnings), subjects(d.after.Warnings)
+	for i, w := range d.after.Warnings {
+		if !slices.Contains(was, is[i]) {
 			d.add(Event{Type: Warning, Reason: w})
 		}
 	}
-	for _, w := range d.before.Warnings {
-		if !slices.Contains(d.after.Warnings, w) {
+	for i, w := range d.before.Warnings {
+		if !slices.Contains(is, was[i]) {
 			d.add(Event{Type: Cleared, Reason: w})
 		}
 	}
+}
+
+// subjects are what warnings are about: the same with other figures is no new
+// one. What stands before the first colon may be a node's name.
+func subjects(warnings []string) []string {
+	var all []string
+	for _, w := range warnings {
+		who, what, _ := strings.Cut(w, ": ")
+		all = append(all, who+": "+strings.Map(func(r rune) rune {
+			if r >= '0' && r <= '9' {
+				return -1
+			}
+			return r
+		}, what))
+	}
+	return all
 }

@@ -117,6 +117,9 @@ func TestDerive(t *testing.T) {
 		{name: "repair", after: func(v *View) { v.Repairs += 2 }, want: "repair a"},
 		{name: "warnings", before: func(v *View) { v.Warnings = []string{"one", "two"} }, after: func(v *View) { v.Warnings = []string{"two", "three"} },
 			want: "warning (three); cleared (one)"},
+		{name: "a warning with other figures", before: func(v *View) { v.Warnings = []string{"n1: 7 of 10"} }, after: func(v *View) { v.Warnings = []string{"n1: 12 of 100"} }},
+		{name: "the same of another node", before: func(v *View) { v.Warnings = []string{"n1: 7"} }, after: func(v *View) { v.Warnings = []string{"n1: 7", "n2: 7"} },
+			want: "warning (n2: 7)"},
 		{name: "define", after: func(v *View) {
 			v.Services["dns"] = Service{Shares: map[string]Share{"b": {Open: buckets(0, 3)}}}
 		}, want: "define dns; gain b dns 0-3"},
