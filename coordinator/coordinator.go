@@ -23,7 +23,9 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"earshot/coordinator/child"
 	"earshot/coordinator/event"
+	"earshot/coordinator/hook"
 	"earshot/nft"
 	"earshot/raftstore"
 )
@@ -51,6 +53,10 @@ type Config struct {
 	// cannot be.
 	Settings Settings
 	Source   func() (Settings, error)
+	// Socket is where commands find this agent, for hooks that run some.
+	Socket string
+	// Children starts other programs; nil: directly.
+	Children *child.Runner
 	// Repairs counts how often the kernel was repaired; nil: it never is.
 	Repairs func() uint64
 }
@@ -80,6 +86,7 @@ type Coordinator struct {
 	hearing    atomic.Int32 // examinations that this node takes part in
 	observer   *observer
 	events     event.Hub
+	hooks      *hook.Hooks
 	file       fileConfig
 	reloading  sync.Mutex
 }
@@ -131,6 +138,11 @@ func New(cfg Config, store Store, kernel Kernel, peers Peers, log *slog.Logger) 
 	}
 	cfg.Settings.Services = cfg.Services
 	c.file.now, c.file.running = cfg.Settings, cfg.Settings.Values
+	if cfg.Children == nil {
+		cfg.Children = &child.Runner{}
+	}
+	c.hooks = &hook.Hooks{Node: cfg.Node, Socket: cfg.Socket, Runner: cfg.Children, Log: log}
+	c.hooks.Set(cfg.Settings.Hooks)
 	c.observer = c.newObserver()
 	return c
 }
@@ -138,6 +150,11 @@ func New(cfg Config, store Store, kernel Kernel, peers Peers, log *slog.Logger) 
 // Run takes part in the cluster until ctx ends, serving the control socket's
 // API on control. It calls ready once the kernel holds the newest map.
 func (c *Coordinator) Run(ctx context.Context, control net.Listener, ready func()) error {
+	hooked, err := c.events.Listen() // before there is any
+	if err != nil {
+		return err
+	}
+	defer hooked.Close()
 	server := &http.Server{Handler: c.controlAPI(), ReadHeaderTimeout: 5 * time.Second}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.reconciler.run(ctx, ready) })
@@ -155,6 +172,7 @@ func (c *Coordinator) Run(ctx context.Context, control net.Listener, ready func(
 		}
 	}
 	g.Go(func() error { return c.observer.run(ctx) })
+	g.Go(func() error { return c.hooks.Run(ctx, hooked) })
 	g.Go(func() error { return c.defineServices(ctx) })
 	g.Go(func() error { return c.listenQueriers(ctx) })
 	g.Go(func() error { return c.kernel.Watch(ctx, c.reconciler.drift) })

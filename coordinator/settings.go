@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"earshot/coordinator/event"
+	"earshot/coordinator/hook"
 	"earshot/raftstore"
 )
 
@@ -22,6 +23,8 @@ type Settings struct {
 	Values map[string]string
 	// Services are the services as the file has them.
 	Services []raftstore.Definition
+	// Hooks are programs to run when something happens.
+	Hooks hook.Config
 }
 
 // livePart is a part of the settings that changes without a restart.
@@ -35,7 +38,9 @@ type livePart struct {
 // liveParts is the one place that says what changes without a restart. Whoever
 // builds such a key enters it here.
 func liveParts() []livePart {
-	return []livePart{}
+	return []livePart{
+		{keys: []string{"hooks", "hook_timeout"}, take: func(c *Coordinator, s Settings) { c.hooks.Set(s.Hooks) }},
+	}
 }
 
 // The ways in which a change of a key gets into effect.

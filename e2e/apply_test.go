@@ -98,19 +98,8 @@ func TestApplyRefusesAndRemoves(t *testing.T) {
 	services := webAndEcho("sourceip")
 	l := newCluster(t, lab.Options{Nodes: 3, Services: services})
 	n1, n2 := l.Nodes[0], l.Nodes[1]
-	text := func(n *lab.Node) string { return command(t, n, "status") }
-	problem := func(n *lab.Node, words string, want bool) {
-		t.Helper()
-		lab.Eventually(t, moveLimit, "problem in the status", func() error {
-			if got := strings.Contains(text(n), words); got != want {
-				return fmt.Errorf("%q in the status: %v", words, got)
-			}
-			return nil
-		})
-	}
-
 	redefined(t, n1, func(s *lab.Service) { s.Drain = lab.Duration(90 * time.Second) })
-	problem(n1, "n2: service web: the cluster has drain: 1m30s, not 1m0s", true)
+	inStatus(t, n1, "n2: service web: the cluster has drain: 1m30s, not 1m0s", true)
 	n2.Config.Services = n1.Config.Services
 	if err := n2.WriteConfig(); err != nil {
 		t.Fatal(err)
@@ -118,7 +107,7 @@ func TestApplyRefusesAndRemoves(t *testing.T) {
 	if out := command(t, n2, "reload"); !strings.Contains(out, "services.web.drain") {
 		t.Errorf("reload says %q", out)
 	}
-	problem(n1, "n2: service web", false)
+	inStatus(t, n1, "n2: service web", false)
 
 	n1.Config.Services = maps.Clone(n1.Config.Services)
 	other := n1.Config.Services["web"]
@@ -142,7 +131,7 @@ func TestApplyRefusesAndRemoves(t *testing.T) {
 		t.Errorf("without --prune: %s", out)
 	}
 	command(t, n1, "apply", "--yes", "--prune")
-	problem(n1, "n2: service echo of this node's config was removed from the cluster", true)
+	inStatus(t, n1, "n2: service echo of this node's config was removed from the cluster", true)
 	if err := n2.Stop(); err != nil {
 		t.Fatal(err)
 	}

@@ -67,7 +67,8 @@ func runAgent(ctx context.Context, cfg config, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	checks, err := monitorOf(cfg.Checks, logger)
+	children := &child.Runner{Stage: child.Self}
+	checks, err := monitorOf(cfg.Checks, children, logger)
 	if err != nil {
 		return err
 	}
@@ -78,7 +79,7 @@ func runAgent(ctx context.Context, cfg config, logger *slog.Logger) error {
 	c := coordinator.New(coordinator.Config{
 		Node: cfg.Node, Version: readVersion().number(), Timing: timing, Witness: cfg.witness(), Services: cfg.Services,
 		Health: checks, Fallback: fallbacks, Ears: earsOf(cfg),
-		Repairs: repairsOf(plane), Settings: settingsOf(cfg),
+		Repairs: repairsOf(plane), Settings: settingsOf(cfg), Socket: cfg.Socket, Children: children,
 		Source: func() (coordinator.Settings, error) {
 			next, err := loadConfig(cfg.File)
 			return settingsOf(next), err
@@ -89,7 +90,7 @@ func runAgent(ctx context.Context, cfg config, logger *slog.Logger) error {
 
 // settingsOf is what can be read again while the agent runs.
 func settingsOf(cfg config) coordinator.Settings {
-	return coordinator.Settings{Values: cfg.Values, Services: cfg.Services}
+	return coordinator.Settings{Values: cfg.Values, Services: cfg.Services, Hooks: cfg.Hooks}
 }
 
 // reloadOnSignal has the config read again with each SIGHUP and, if that is
@@ -129,8 +130,7 @@ func reloadOnSignal(ctx context.Context, cfg config, reload func() (coordinator.
 }
 
 // monitorOf returns what runs the checks of this node's servers.
-func monitorOf(specs map[string][]health.Spec, logger *slog.Logger) (coordinator.Health, error) {
-	runner := &child.Runner{Stage: child.Self}
+func monitorOf(specs map[string][]health.Spec, runner *child.Runner, logger *slog.Logger) (coordinator.Health, error) {
 	checks := map[string][]*health.Check{}
 	for service, list := range specs {
 		for _, s := range list {

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/viper"
 
 	"earshot/coordinator/health"
+	"earshot/coordinator/hook"
 	"earshot/raftstore"
 )
 
@@ -41,6 +42,7 @@ type config struct {
 	Weight       int
 	// WatchConfig: the file is read again when it changes.
 	WatchConfig bool
+	Hooks       hook.Config
 	// Services, sorted by name.
 	Services []raftstore.Definition
 	// Checks of this node's own servers, by service.
@@ -78,6 +80,8 @@ type rawConfig struct {
 	Role         string
 	Weight       string
 	WatchConfig  string `mapstructure:"watch_config"`
+	HookTimeout  string `mapstructure:"hook_timeout"`
+	Hooks        map[string]any
 	Services     map[string]rawService
 }
 
@@ -276,6 +280,9 @@ func serviceKey(service, key string) string { return "services." + service + "."
 // viperKey is a key in the form that viper wants. Only the outer dots
 // separate: a service's name may contain some.
 func viperKey(key string) string {
+	if name, ok := strings.CutPrefix(key, "hooks."); ok {
+		return "hooks" + keyDelimiter + name
+	}
 	rest, ok := strings.CutPrefix(key, "services.")
 	if !ok {
 		return key

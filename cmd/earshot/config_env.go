@@ -45,6 +45,8 @@ func (l *loader) unknownVariable(name, word string) {
 	switch {
 	case word == "SERVICES", strings.HasPrefix(word, "SERVICES_"):
 		l.refuseAt("environment", name, "", "names no key of a service")
+	case word == "HOOKS", strings.HasPrefix(word, "HOOKS_"):
+		l.refuseAt("environment", name, "", "names no hook")
 	case meant != "":
 		l.refuseAt("environment", name, "did you mean "+envPrefix+envWord(meant)+"?", "names no key")
 	default:
@@ -55,6 +57,14 @@ func (l *loader) unknownVariable(name, word string) {
 // envKey returns the key that a variable names, without its prefix:
 // SERVICES_WEB_HASH is services.web.hash.
 func (l *loader) envKey(word string) (string, bool) {
+	if name, ok := strings.CutPrefix(word, "HOOKS_"); ok {
+		for _, k := range hookKeys() {
+			if envWord(k.name) == name {
+				return "hooks." + k.name, true
+			}
+		}
+		return "", false
+	}
 	rest, ok := strings.CutPrefix(word, "SERVICES_")
 	if !ok {
 		for _, k := range configKeys() {

@@ -6,6 +6,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"earshot/coordinator/event"
+	"earshot/coordinator/hook"
 )
 
 func mustPrefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
@@ -15,7 +18,7 @@ func TestEnvironment(t *testing.T) {
 	clearEnv(t)
 	for name, value := range map[string]string{
 		"NODE": "n9", "LISTEN": "eth3", "PEERS": "10.0.0.1, 10.0.0.2:99", "KEY_FILE": "/k", "DATA_DIR": "/d", "SOCKET": "/s",
-		"LEASE": "1s", "RESTART_LEASE": "3s", "ROLE": "node", "WEIGHT": "7",
+		"LEASE": "1s", "RESTART_LEASE": "3s", "ROLE": "node", "WEIGHT": "7", "HOOK_TIMEOUT": "1s", "HOOKS_ON_GAIN": "true 'a b'",
 		"SERVICES_WEB_ADDRESS": "10.0.0.9/24", "SERVICES_WEB_INTERFACE": "eth7", "SERVICES_WEB_HASH": "sourceip-sourceport",
 		"SERVICES_WEB_PORTS": "tcp/80,udp/80", "SERVICES_WEB_BUCKETS": "16", "SERVICES_WEB_MAC": "01:00:5e:01:01:01",
 		"SERVICES_WEB_MAC_MODE": "multicast", "SERVICES_WEB_DRAIN": "5s", "SERVICES_WEB_ON_FAIL": "drain",
@@ -32,6 +35,7 @@ func TestEnvironment(t *testing.T) {
 	want.Node, want.Listen, want.Peers = "n9", "eth3:7440", []string{"10.0.0.1:7440", "10.0.0.2:99"}
 	want.KeyFile, want.DataDir, want.Socket = "/k", "/d", "/s"
 	want.Lease, want.RestartLease, want.Weight = time.Second, 3*time.Second, 7
+	want.Hooks = hook.Config{Timeout: time.Second, Commands: map[event.Type][]string{event.Gain: {"true", "a b"}}}
 	web := &want.Services[0]
 	web.Address, web.Interface, web.Hash = mustPrefix("10.0.0.9/24"), "eth7", "sourceip-sourceport"
 	web.Ports, web.Buckets, web.MAC, web.Drain = []string{"tcp/80", "udp/80"}, 16, "01:00:5e:01:01:01", 5*time.Second
@@ -62,6 +66,8 @@ func TestBadEnvironment(t *testing.T) {
 		{"EARSHOT_LEASE", "20ms", "environment EARSHOT_LEASE: lease: 20ms is too short: "},
 		{"EARSHOT_LEAES", "1s", "environment: EARSHOT_LEAES: names no key"},
 		{"EARSHOT_SERVICES", "web", "environment: EARSHOT_SERVICES: names no key of a service"},
+		{"EARSHOT_HOOKS_ON_GANE", "/bin/true", "environment: EARSHOT_HOOKS_ON_GANE: names no hook"},
+		{"EARSHOT_HOOKS_ON_GAIN", "a | b", "environment EARSHOT_HOOKS_ON_GAIN: hooks.on_gain: '|' is for a shell"},
 		{"EARSHOT_SERVICES_WEB_COLOUR", "blue", "environment: EARSHOT_SERVICES_WEB_COLOUR: names no key of a service"},
 		{"EARSHOT_SERVICES_WEB_BUCKETS", "many", "environment EARSHOT_SERVICES_WEB_BUCKETS: services.web.buckets: many is out of range"},
 		{"EARSHOT_SERVICES_WEB_CHECK_HTTP", "http://x", "environment: EARSHOT_SERVICES_WEB_CHECK_HTTP: names no key of a service"},

@@ -51,6 +51,10 @@ func (l *loader) readMapping(n *yaml.Node, keys []configKey, prefix string) map[
 			values[name] = l.readServices(value)
 		case k.kind == checks:
 			l.readChecks(path, value)
+		case path == "hooks":
+			if _, ok := l.readValue(path, mapping, value); ok {
+				values[name] = l.readMapping(resolve(value), hookKeys(), "hooks.")
+			}
 		default:
 			if v, ok := l.readValue(path, k.kind, value); ok {
 				values[name] = v

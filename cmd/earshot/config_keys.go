@@ -2,10 +2,12 @@ package main
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
+	"earshot/coordinator/hook"
 	"earshot/hashmode"
 )
 
@@ -67,8 +69,19 @@ func configKeys() []configKey {
 		{name: "role", kind: text, fallback: "node"},
 		{name: "weight", kind: numberOrText, fallback: "1"},
 		{name: "watch_config", kind: truth, fallback: "false"},
+		{name: "hook_timeout", kind: duration, fallback: hook.DefaultTimeout.String()},
+		{name: "hooks", kind: mapping},
 		{name: "services", kind: mapping},
 	}
+}
+
+// hookKeys are the keys below hooks.
+func hookKeys() []configKey {
+	var keys []configKey
+	for _, name := range slices.Sorted(maps.Keys(hook.Names())) {
+		keys = append(keys, configKey{name: name, kind: textOrList})
+	}
+	return keys
 }
 
 // serviceKeys are the keys of one service.

@@ -54,6 +54,7 @@ func (l *loader) convert(raw rawConfig) config {
 		Weight:       l.weight(raw.Weight),
 	}
 	cfg.WatchConfig = l.truth("watch_config", raw.WatchConfig)
+	cfg.Hooks = l.hooks(raw)
 	cfg.Values = l.values
 	cfg.Services = l.convertServices(raw.Services, cfg.witness())
 	cfg.Checks, cfg.FallbackChecks = l.checksOf("check"), l.checksOf("fallback_check")

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"earshot/coordinator/event"
+	"earshot/coordinator/hook"
 	"earshot/hashmode"
 	"earshot/raftstore"
 )
@@ -113,6 +115,7 @@ func defaults() config {
 		Node: "n1", Listen: "192.168.56.11:7440", Peers: []string{"192.168.56.11:7440", "192.168.56.12:7440"},
 		KeyFile: "/etc/earshot/key", DataDir: "/var/lib/earshot", Socket: "/run/earshot.sock",
 		Lease: 300 * time.Millisecond, RestartLease: 10 * time.Second, Role: "node", Weight: 1,
+		Hooks: hook.Config{Timeout: hook.DefaultTimeout, Commands: map[event.Type][]string{}},
 		Services: []raftstore.Definition{{
 			Name: "web", Address: mustPrefix("192.168.56.20/24"), Interface: "eth1", Hash: hashmode.SourceIP,
 			Buckets: 1024, MAC: "01:00:5e:28:38:14", MACMode: "multicast", Drain: 10 * time.Minute,
@@ -157,6 +160,11 @@ lease: 60ms
 restart_lease: 0s
 role: node
 weight: 3
+watch_config: true
+hook_timeout: 1m
+hooks:
+  on_gain: "true 'a b' c"
+  on_no_quorum: ["false", $HOME]
 services:
   z-9: &z
     address: 10.0.0.9/32
@@ -181,6 +189,9 @@ services:
 	want := config{
 		File: file, Node: "a.b-c_1", Listen: "eth0:1", Peers: []string{"n1.example:7441", "[2001:db8::1]:7440", "[2001:db8::2]:7440"},
 		KeyFile: "/k", DataDir: "/d", Socket: "/s", Lease: 60 * time.Millisecond, Role: "node", Weight: 3,
+		WatchConfig: true, Hooks: hook.Config{Timeout: time.Minute, Commands: map[event.Type][]string{
+			event.Gain: {"true", "a b", "c"}, event.NoQuorum: {"false", "$HOME"},
+		}},
 		Services: []raftstore.Definition{
 			{
 				Name: "a.b", Address: mustPrefix("10.0.0.8/31"), Interface: "eth1", Hash: hashmode.SourceIP, Buckets: 1024,

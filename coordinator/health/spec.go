@@ -247,7 +247,7 @@ func (b *builder) exec() probe {
 	args := s.Command
 	if len(args) == 0 {
 		var err error
-		if args, err = splitWords(s.Target); err != nil {
+		if args, err = child.Words(s.Target); err != nil {
 			b.advise(`write exec: [sh, -c, "…"] if it needs a shell`, string(Exec), "%v", err)
 			return nil
 		}

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"earshot/coordinator/child"
 )
 
 func TestDefaults(t *testing.T) {
@@ -79,7 +81,7 @@ func TestSplitWords(t *testing.T) {
 		`curl -s "http://x/?a=1&b=2"`: {"curl", "-s", "http://x/?a=1&b=2"},
 		`"a \"b\" c"`:                 {`a "b" c`},
 	} {
-		got, err := splitWords(line)
+		got, err := child.Words(line)
 		if err != nil || !slices.Equal(got, want) {
 			t.Errorf("%s: %q, %v", line, got, err)
 		}

@@ -18,6 +18,8 @@ type Config struct {
 	Lease    Duration           `yaml:"lease,omitempty"`
 	Role     string             `yaml:"role,omitempty"`
 	Weight   string             `yaml:"weight,omitempty"`
+	Hooks    map[string]string  `yaml:"hooks,omitempty"`
+	Watch    bool               `yaml:"watch_config,omitempty"`
 	Services map[string]Service `yaml:"services,omitempty"`
 }
 

@@ -1,4 +1,4 @@
-package health
+package child
 
 import (
 	"errors"
@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// splitWords splits a command as a shell would, with quotes and backslashes.
+// Words splits a command as a shell would, with quotes and backslashes.
 // No shell runs it, so what only a shell understands is refused.
-func splitWords(line string) ([]string, error) {
+func Words(line string) ([]string, error) {
 	var words []string
 	var word strings.Builder
 	inWord := false
