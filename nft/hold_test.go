@@ -340,6 +340,16 @@ func TestLatePass(t *testing.T) {
 		"drain":   func(t *testing.T, p *Plane) { must(t, p.Apply(heldBy(2, inState(false, "drain", 5)))) },
 		"foreign": func(t *testing.T, p *Plane) { must(t, p.Apply(heldBy(2, inState(false, "own", 6)))) },
 		"gone":    func(t *testing.T, p *Plane) { must(t, p.Apply(heldBy(2))) },
+		"another hash": func(t *testing.T, p *Plane) {
+			s := inState(false, "own", 5) // the same number, of other packets
+			s.Hash.Seed++
+			must(t, p.Apply(heldBy(2, s)))
+		},
+		"another service": func(t *testing.T, p *Plane) {
+			s := inState(false, "own", 5)
+			s.Name = "a-" + s.Name
+			must(t, p.Apply(heldBy(2, s)))
+		},
 		"revoked": func(t *testing.T, p *Plane) { must(t, p.Revoke()) },
 		"expired": func(t *testing.T, p *Plane) {
 			must(t, p.Lease(time.Now().Add(20*time.Millisecond)))
