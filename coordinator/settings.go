@@ -25,6 +25,8 @@ type Settings struct {
 	Services []raftstore.Definition
 	// Hooks are programs to run when something happens.
 	Hooks hook.Config
+	// Checks puts the file's health checks into effect; nil: nobody checks.
+	Checks func()
 }
 
 // livePart is a part of the settings that changes without a restart.
@@ -39,6 +41,11 @@ type livePart struct {
 // builds such a key enters it here.
 func liveParts() []livePart {
 	return []livePart{
+		{keys: []string{"services.*.check"}, take: func(_ *Coordinator, s Settings) {
+			if s.Checks != nil {
+				s.Checks()
+			}
+		}},
 		{keys: []string{"hooks", "hook_timeout"}, take: func(c *Coordinator, s Settings) { c.hooks.Set(s.Hooks) }},
 	}
 }

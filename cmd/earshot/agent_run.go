@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"reflect"
 	"sync"
 	"syscall"
 	"time"
@@ -68,21 +70,26 @@ func runAgent(ctx context.Context, cfg config, logger *slog.Logger) error {
 		return err
 	}
 	children := &child.Runner{Stage: child.Self}
-	checks, err := monitorOf(cfg.Checks, children, logger)
+	checks, err := newChecker(cfg.Checks, children, logger)
 	if err != nil {
 		return err
 	}
-	fallbacks, err := monitorOf(cfg.FallbackChecks, logger)
+	fallbacks, err := newChecker(cfg.FallbackChecks, children, logger)
 	if err != nil {
 		return err
 	}
 	c := coordinator.New(coordinator.Config{
 		Node: cfg.Node, Version: readVersion().number(), Timing: timing, Witness: cfg.witness(), Services: cfg.Services,
-		Health: checks, Fallback: fallbacks, Ears: earsOf(cfg),
+		Health: checks.monitor, Fallback: fallbacks.monitor, Ears: earsOf(cfg),
 		Repairs: repairsOf(plane), Settings: settingsOf(cfg), Socket: cfg.Socket, Children: children,
 		Source: func() (coordinator.Settings, error) {
 			next, err := loadConfig(cfg.File)
-			return settingsOf(next), err
+			settings := settingsOf(next)
+			settings.Checks = func() {
+				checks.set(next.Checks, logger)
+				fallbacks.set(next.FallbackChecks, logger)
+			}
+			return settings, err
 		},
 	}, store, plane, coordinator.NewPeers(store.Client()), logger)
 	return runParts(ctx, cfg, c, store, control, logger)
@@ -129,19 +136,55 @@ func reloadOnSignal(ctx context.Context, cfg config, reload func() (coordinator.
 	return g.Wait()
 }
 
-// monitorOf returns what runs the checks of this node's servers.
-func monitorOf(specs map[string][]health.Spec, runner *child.Runner, logger *slog.Logger) (coordinator.Health, error) {
-	checks := map[string][]*health.Check{}
+// checker runs the checks of this node's servers.
+type checker struct {
+	runner  *child.Runner
+	monitor *health.Monitor
+	specs   map[string][]health.Spec // what the monitor has
+}
+
+func newChecker(specs map[string][]health.Spec, runner *child.Runner, logger *slog.Logger) (*checker, error) {
+	all := map[string][]*health.Check{}
 	for service, list := range specs {
-		for _, s := range list {
-			check, problems := health.New(s, runner)
-			if len(problems) > 0 { // the configuration was read by the same rules
-				return nil, fmt.Errorf("check of service %s: %s: %s", service, problems[0].Key, problems[0].Text)
-			}
-			checks[service] = append(checks[service], check)
+		var err error
+		if all[service], err = checksOf(service, list, runner); err != nil {
+			return nil, err
 		}
 	}
-	return health.NewMonitor(checks, logger), nil
+	return &checker{runner: runner, monitor: health.NewMonitor(all, logger), specs: specs}, nil
+}
+
+func checksOf(service string, specs []health.Spec, runner *child.Runner) ([]*health.Check, error) {
+	var all []*health.Check
+	for _, s := range specs {
+		check, problems := health.New(s, runner)
+		if len(problems) > 0 { // the configuration was read by the same rules
+			return nil, fmt.Errorf("check of service %s: %s: %s", service, problems[0].Key, problems[0].Text)
+		}
+		all = append(all, check)
+	}
+	return all, nil
+}
+
+// set replaces the checks of the services whose checks have changed.
+func (c *checker) set(next map[string][]health.Spec, logger *slog.Logger) {
+	services := maps.Clone(c.specs)
+	if services == nil {
+		services = map[string][]health.Spec{}
+	}
+	maps.Copy(services, next)
+	for service := range services {
+		if reflect.DeepEqual(c.specs[service], next[service]) {
+			continue
+		}
+		all, err := checksOf(service, next[service], c.runner)
+		if err != nil {
+			logger.Error("the checks of a service stay as they are", "error", err)
+			continue
+		}
+		c.monitor.Replace(service, all)
+	}
+	c.specs = next
 }
 
 // openPlane returns the node's data plane, found to do for its services. A

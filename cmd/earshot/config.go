@@ -268,7 +268,12 @@ func (l *loader) valuesOf(v *viper.Viper) map[string]string {
 	}
 	for _, service := range l.services {
 		for _, k := range serviceKeys() {
-			note(serviceKey(service, k.name))
+			key := serviceKey(service, k.name)
+			if specs := l.checks[key]; k.kind == checks && len(specs) > 0 {
+				values[key] = fmt.Sprint(specs) // viper has not seen them
+				continue
+			}
+			note(key)
 		}
 	}
 	return values

@@ -8,6 +8,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"earshot/coordinator/child"
+	"earshot/coordinator/health"
 )
 
 // Values tells what has changed: every key that has a value, wherever it came
@@ -125,5 +128,60 @@ func TestWatchConfig(t *testing.T) {
 	}
 	if len(told) > 0 {
 		t.Errorf("told of %q as well", <-told)
+	}
+}
+
+// Checks change while they run; those of other services go on.
+func TestCheckerFollowsTheConfig(t *testing.T) {
+	clearEnv(t)
+	there := filepath.Join(t.TempDir(), "there")
+	if err := os.WriteFile(there, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	read := func(check string) config {
+		t.Helper()
+		cfg, err := loadConfig(writeConfig(t, strings.Replace(smallConfig, "eth1}", "eth1"+check+"}", 1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cfg
+	}
+	with := func(file string) config { return read(", check: {file: " + file + ", interval: 50ms}") }
+	first := with(there)
+	logger := slog.New(slog.DiscardHandler)
+	c, err := newChecker(first.Checks, &child.Runner{}, logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := make(chan struct{}, 100)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- c.monitor.Run(ctx, func() { changed <- struct{}{} }) }()
+	becomes := func(want health.State, known bool) {
+		t.Helper()
+		for {
+			v, has := c.monitor.Verdicts()["web"]
+			if v.State == want && has == known {
+				return
+			}
+			select {
+			case <-changed:
+			case <-time.After(30 * time.Second):
+				t.Fatalf("the verdict stays %v, %v", v, has)
+			}
+		}
+	}
+	becomes(health.Well, true)
+	missing := with(there + "-not")
+	if first.Values["services.web.check"] == missing.Values["services.web.check"] {
+		t.Errorf("another check has the value %q, too", first.Values["services.web.check"])
+	}
+	c.set(missing.Checks, logger)
+	becomes(health.Ill, true)
+	c.set(read("").Checks, logger)
+	becomes(health.Unknown, false)
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }

@@ -6,8 +6,6 @@ import (
 	"maps"
 	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // Monitor runs the checks of services and keeps a verdict of each.
@@ -16,7 +14,10 @@ type Monitor struct {
 	log      *slog.Logger
 
 	mu       sync.Mutex
-	verdicts map[string]Verdict // by service; those without checks have none
+	verdicts map[string]Verdict  // by service; those without checks have none
+	running  map[string]*service // nil unless Run runs
+	begin    func(name string, checks []*Check)
+	changed  func()
 }
 
 // NewMonitor returns a monitor of the services' checks. Nothing runs before Run.
@@ -40,26 +41,67 @@ func (m *Monitor) Verdicts() map[string]Verdict {
 // Run checks until ctx ends. It calls changed, from several goroutines, after
 // each change of a service's state.
 func (m *Monitor) Run(ctx context.Context, changed func()) error {
-	var g errgroup.Group
-	for name, checks := range m.services {
-		s := &service{name: name, verdicts: make([]Verdict, len(checks))}
+	var watching sync.WaitGroup
+	m.mu.Lock()
+	m.running, m.changed = map[string]*service{}, changed
+	m.begin = func(name string, checks []*Check) {
+		each, stop := context.WithCancel(ctx)
+		s := &service{name: name, stop: stop, verdicts: make([]Verdict, len(checks))}
+		m.running[name] = s
 		for i, check := range checks {
-			g.Go(func() error {
-				m.watch(ctx, check, func(v Verdict) {
+			watching.Go(func() {
+				m.watch(each, check, func(v Verdict) {
 					if m.enter(s, i, v) {
 						changed()
 					}
 				})
-				return nil
 			})
 		}
 	}
-	return g.Wait()
+	for name, checks := range m.services {
+		m.begin(name, checks)
+	}
+	m.mu.Unlock()
+	<-ctx.Done()
+	m.mu.Lock()
+	for _, s := range m.running {
+		s.stop()
+	}
+	m.running = nil
+	m.mu.Unlock()
+	watching.Wait()
+	return nil
+}
+
+// Replace gives a service other checks, or none. It is unknown again until
+// their first verdict.
+func (m *Monitor) Replace(name string, checks []*Check) {
+	m.mu.Lock()
+	delete(m.services, name)
+	delete(m.verdicts, name)
+	if len(checks) > 0 {
+		m.services[name], m.verdicts[name] = checks, Verdict{}
+	}
+	runs := m.running != nil
+	if runs {
+		if s := m.running[name]; s != nil {
+			s.stop()
+			delete(m.running, name)
+		}
+		if len(checks) > 0 {
+			m.begin(name, checks)
+		}
+	}
+	m.mu.Unlock()
+	if runs {
+		m.changed()
+	}
 }
 
 // service is one service's checks while they run.
 type service struct {
 	name string
+	stop func()
 
 	// Under the monitor's lock.
 	verdicts []Verdict
@@ -96,6 +138,9 @@ func (m *Monitor) watch(ctx context.Context, check *Check, tell func(Verdict)) {
 func (m *Monitor) enter(s *service, i int, v Verdict) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.running[s.name] != s {
+		return false // it has other checks by now
+	}
 	s.verdicts[i] = v
 	before, now := m.verdicts[s.name], all(s.verdicts)
 	if now.State == before.State {

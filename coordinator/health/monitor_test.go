@@ -41,6 +41,38 @@ func after(d time.Duration) {
 	synctest.Wait()
 }
 
+func TestChecksAreReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		good := func(context.Context) error { return nil }
+		bad := func(context.Context) error { return errors.New("it is dead") }
+		asked := new(atomic.Int64)
+		m, changes, stop := watched(map[string][]*Check{
+			"web":  {fake(func(context.Context) error { asked.Add(1); return nil })},
+			"mail": {fake(good)},
+		})
+		defer stop()
+		after(5 * time.Second)
+		before, old := changes.Load(), asked.Load()
+		m.Replace("web", []*Check{fake(bad)})
+		if got := m.Verdicts(); got["web"].State != Unknown || got["mail"].State != Well || changes.Load() == before {
+			t.Errorf("just replaced: %v", got)
+		}
+		after(5 * time.Second)
+		if got := m.Verdicts(); got["web"].State != Ill || got["mail"].State != Well {
+			t.Errorf("replaced: %v", got)
+		}
+		if asked.Load() != old {
+			t.Error("the old check is asked still")
+		}
+		m.Replace("web", nil)
+		m.Replace("dns", []*Check{fake(good)})
+		after(5 * time.Second)
+		if got := m.Verdicts(); len(got) != 2 || got["dns"].State != Well {
+			t.Errorf("without checks, and with new ones: %v", got)
+		}
+	})
+}
+
 func TestMonitor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var answers atomic.Pointer[error]
