@@ -156,7 +156,7 @@ func holdTable(t *testing.T, v6 bool) {
 			"known": "pass", "known SYN": "pass", "SYN": "pass", "options": "pass", "mid-stream": "drop", "UDP": "hold", "known UDP": "pass",
 			"echo": "hold", "ESP": "hold", "other port": "hold", "fragments": "hold", "related error": "pass", "error": "drop"},
 		"take": {
-			"known": "pass", "known SYN": "pass", "SYN": "hold", "options": "hold", "mid-stream": "hold", "UDP": "hold", "known UDP": "pass",
+			"known": "pass", "known SYN": "pass", "SYN": "hold", "options": "hold", "mid-stream": "drop", "UDP": "hold", "known UDP": "pass",
 			"echo": "hold", "ESP": "hold", "other port": "hold", "fragments": "hold", "related error": "pass", "error": "drop"},
 		"drain": {
 			"known": "pass", "known SYN": "drop", "SYN": "drop", "options": "drop", "mid-stream": "drop", "UDP": "drop", "known UDP": "pass",

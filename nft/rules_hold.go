@@ -66,11 +66,13 @@ func holdChains(q Queue) []chain {
 }
 
 // takeChain: another node opens flows in this bucket until it has released
-// it. Nothing is answered but what is known here from before.
+// it. Nothing is answered but what is known here from before. Other segments of
+// TCP are of the other node's flows, or of nobody's: no answer lets them in.
 func takeChain() chain {
 	return chain{name: chainTake, rules: []rule{
 		when(ctStatusConfirmed(), accept()),
 		when(isTCP(), bareSYN(), goTo(chainOpen)),
+		dropped("take: of a flow of the old owner", isTCP()),
 		when(goTo(chainAsk)),
 	}}
 }
