@@ -29,6 +29,9 @@ const (
 	confirmAfter = time.Second
 	// forgetAfter is how long a stranger that is heard no more is told of.
 	forgetAfter = 3 * askEvery
+	// doubtFor is how long a host heard once is asked for again, every
+	// confirmAfter.
+	doubtFor = 5 * confirmAfter
 	// postEvery is the time between two looks whether all sentries stand.
 	postEvery = time.Second
 )
@@ -78,7 +81,11 @@ func (s *sightings) forget(posts map[post]bool, now time.Time) []Stranger {
 	defer s.mu.Unlock()
 	var gone []Stranger
 	maps.DeleteFunc(s.seen, func(at post, seen sighting) bool {
-		if posts[at] && now.Sub(seen.last) < forgetAfter {
+		keep := doubtFor
+		if seen.confirmed() {
+			keep = forgetAfter
+		}
+		if posts[at] && now.Sub(seen.last) < keep {
 			return false
 		}
 		if seen.confirmed() {
@@ -179,7 +186,7 @@ func (p *Plane) standGuard(ctx context.Context, a address) {
 		if asker.ask() != nil {
 			return
 		}
-		next := time.Now().Add(askEvery)
+		next := time.Now().Add(p.strangers.patience(postOf(a)))
 		for {
 			if asker.conn.SetReadDeadline(next) != nil || ctx.Err() != nil {
 				return
@@ -196,16 +203,20 @@ func (p *Plane) standGuard(ctx context.Context, a address) {
 				p.log.Warn("another host has a shared address: take the address from it, or choose another",
 					"address", a.Addr.String(), "interface", a.Interface, "mac", mac.String())
 			}
-			if confirm := now.Add(confirmAfter); !p.strangers.counts(postOf(a)) && confirm.Before(next) {
-				next = confirm
+			if again := now.Add(p.strangers.patience(postOf(a))); again.Before(next) {
+				next = again
 			}
 		}
 	}
 }
 
-// counts reports whether a stranger that counts was heard there.
-func (s *sightings) counts(at post) bool {
+// patience is the time until the next question: short while it is open whether
+// a host that was heard counts.
+func (s *sightings) patience(at post) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.seen[at].confirmed()
+	if seen, heard := s.seen[at]; heard && !seen.confirmed() {
+		return confirmAfter
+	}
+	return askEvery
 }

@@ -1,20 +1,38 @@
 package nft
 
 import (
+	"encoding/hex"
 	"net"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/mdlayher/ndp"
 	"github.com/vishvananda/netlink"
 
 	"earshot/hashmode"
 )
 
 // take gives the client the shared address, as a host that knows nothing of
-// the cluster; it tells nobody.
+// the cluster; it tells nobody. It returns when the client hears questions
+// about it, for which IPv6 has a group that the kernel joins a little later.
 func (w *world) take(v6 bool) {
 	w.t.Helper()
 	w.client.Address("c1", sharedOf(v6).String()+map[bool]string{false: "/24", true: "/64"}[v6])
+	if !v6 {
+		return
+	}
+	group, err := ndp.SolicitedNodeMulticast(sharedOf(true))
+	must(w.t, err)
+	eventually(w.t, "the client in the group", func() (joined bool) {
+		w.client.Do(func() {
+			text, err := os.ReadFile("/proc/thread-self/net/igmp6")
+			must(w.t, err)
+			joined = strings.Contains(string(text), hex.EncodeToString(group.AsSlice()))
+		})
+		return joined
+	})
 }
 
 // A host that has the address answers the next question, and is told of, with
@@ -67,9 +85,9 @@ func TestPeersAreNoStrangers(t *testing.T) {
 		s := webOf(v6, all16(), hashmode.Set{}, hashmode.Set{})
 		leased(t, p, 1, s)
 		w.watch(p)
-		w.claimAs(s, s.MAC)
-		w.claimAs(s, w.clientMAC)
 		eventually(t, "the client heard once", func() bool {
+			w.claimAs(s, s.MAC)
+			w.claimAs(s, w.clientMAC)
 			p.strangers.mu.Lock()
 			defer p.strangers.mu.Unlock()
 			return len(p.strangers.seen) == 1
@@ -113,16 +131,27 @@ func TestSightings(t *testing.T) {
 	hear(3*confirmAfter, two, true)
 	hear(4*confirmAfter, two, false) // told once
 	hear(5*confirmAfter, one, false)
+	told := func() int { return len((&Plane{strangers: sightings{seen: s.seen}}).Strangers()) }
 	stays := start.Add(5*confirmAfter + forgetAfter - 1)
-	if gone := s.forget(map[post]bool{at: true}, stays); len(gone) > 0 || !s.counts(at) {
+	if gone := s.forget(map[post]bool{at: true}, stays); len(gone) > 0 || told() != 1 {
 		t.Errorf("forgotten too early: %v", gone)
 	}
-	if gone := s.forget(map[post]bool{at: true}, stays.Add(1)); len(gone) != 1 || gone[0].MAC.String() != two.String() || s.counts(at) {
+	if gone := s.forget(map[post]bool{at: true}, stays.Add(1)); len(gone) != 1 || gone[0].MAC.String() != two.String() || told() != 0 {
 		t.Errorf("not forgotten: %v", gone)
 	}
 	s.hear(other, one, start)
 	s.hear(other, one, start.Add(confirmAfter))
-	if gone := s.forget(map[post]bool{at: true}, start.Add(confirmAfter)); len(gone) != 1 || s.counts(other) {
+	if gone := s.forget(map[post]bool{at: true}, start.Add(confirmAfter)); len(gone) != 1 || told() != 0 {
 		t.Errorf("a service that is no more: %v", gone)
+	}
+	if s.patience(at) != askEvery {
+		t.Error("asked often, though nobody was heard")
+	}
+	s.hear(at, one, start)
+	if s.patience(at) != confirmAfter {
+		t.Error("a host that was heard once is not asked for again soon")
+	}
+	if gone := s.forget(map[post]bool{at: true}, start.Add(doubtFor)); len(gone) > 0 || s.patience(at) != askEvery {
+		t.Errorf("doubted for too long: %v", gone)
 	}
 }
