@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
 // Segment is one Ethernet segment: a bridge in the switch's namespace. Hosts
@@ -149,7 +148,7 @@ func (p *Port) configure() error {
 	return p.awaitCarrier(link)
 }
 
-// add gives the interface one more address, in use at once.
+// add gives the interface one more address, in use at once: see configure.
 func (p *Port) add(n *Namespace, prefix string) error {
 	return n.Do(func() error {
 		link, err := netlink.LinkByName(p.Device)
@@ -159,9 +158,6 @@ func (p *Port) add(n *Namespace, prefix string) error {
 		addr, err := netlink.ParseAddr(prefix)
 		if err != nil {
 			return err
-		}
-		if addr.IP.To4() == nil {
-			addr.Flags = unix.IFA_F_NODAD
 		}
 		return netlink.AddrAdd(link, addr)
 	})

@@ -113,7 +113,8 @@ func chainLines(conn *nftables.Conn) ([]string, error) {
 	return lines, nil
 }
 
-// ruleText writes a rule's expressions, without the values of its counters.
+// ruleText writes a rule's expressions as the kernel has them, without the
+// values of its counters.
 func ruleText(r *nftables.Rule) string {
 	text := ""
 	for _, e := range r.Exprs {
@@ -121,7 +122,12 @@ func ruleText(r *nftables.Rule) string {
 			text += " counter"
 			continue
 		}
-		text += fmt.Sprintf(" %T%+v", e, e)
+		encoded, err := expr.Marshal(byte(r.Table.Family), e)
+		if err != nil {
+			text += fmt.Sprintf(" %T: %v", e, err)
+			continue
+		}
+		text += fmt.Sprintf(" %T %x", e, encoded)
 	}
 	return text
 }
