@@ -207,9 +207,7 @@ func TestANodeJSClusterWithCrashingWorkers(t *testing.T) {
 	script(t, weak, "broken", "")
 	// Both workers: none comes back now.
 	lab.Eventually(t, serverLimit, "no worker is left, and others have the buckets", func() error {
-		if err := crash(weak); err != nil {
-			return err
-		}
+		_ = crash(weak) // fails when none is left
 		s, err := statusOf(operator)
 		if err != nil {
 			return err

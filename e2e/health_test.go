@@ -210,6 +210,10 @@ func TestAServerHangs(t *testing.T) {
 		}
 		return nil
 	})
+	// Without that, the server's keep-alive probes would tell them some time.
+	if !strings.Contains(n.Log(), "connections reset") {
+		t.Errorf("%s did not reset them", n.Name)
+	}
 	t.Logf("the last client was reset within %v; the check's timeout is 1s, and it must fail %d times", time.Since(hung), checkFalls)
 	for _, r := range finish(t, "open connections", open) {
 		if r.Failure != "" && spec.expect(owners, r.Client, webPort) != n.Name {
