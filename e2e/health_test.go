@@ -248,3 +248,36 @@ func TestAllNodesAreIll(t *testing.T) {
 	t.Logf("whole again after %v", whole(t, w.Lab, formLimit))
 	noFailure(t, "new connections", finish(t, "new connections", news))
 }
+
+// All nodes are ill, and of two even the server is gone: the one that passes
+// the lighter check answers for all.
+func TestTheLighterCheckDecidesWhileAllAreIll(t *testing.T) {
+	service := web("sourceip", "tcp/80")
+	service.FallbackCheck = map[string]any{"tcp": "127.0.0.1:80", "interval": checkEvery.String(), "fall": 1, "rise": 1}
+	w := newWard(t, 3, service)
+	last := w.Nodes[2]
+	for _, n := range w.Nodes {
+		w.setAlive(n, false)
+	}
+	for _, n := range w.Nodes {
+		w.told(n, "status is 404")
+	}
+	for _, n := range w.Nodes[:2] {
+		if err := w.servers[n.Name].Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shareBecomes(t, last, last.Name, func(own int) bool { return own == 1024 })
+	for _, r := range complete(t, w.Lab, thousand(w.Lab, load.HTTP, webPort)) {
+		if r.Node != last.Name {
+			t.Errorf("%s was answered by %s", r.Client, r.Node)
+		}
+	}
+	for _, n := range w.Nodes {
+		w.setAlive(n, true)
+	}
+	for _, n := range w.Nodes[:2] {
+		w.serve(n)
+	}
+	t.Logf("whole again after %v", whole(t, w.Lab, formLimit))
+}

@@ -25,18 +25,19 @@ type Config struct {
 
 // Service is one service of a Config.
 type Service struct {
-	Address    string   `yaml:"address,omitempty"`
-	Interface  string   `yaml:"interface,omitempty"`
-	Hash       string   `yaml:"hash,omitempty"`
-	Prefix     int      `yaml:"prefix,omitempty"`
-	Ports      []string `yaml:"ports,omitempty,flow"`
-	Buckets    int      `yaml:"buckets,omitempty"`
-	MAC        string   `yaml:"mac,omitempty"`
-	MACMode    string   `yaml:"mac_mode,omitempty"`
-	Drain      Duration `yaml:"drain,omitempty"`
-	OnFail     string   `yaml:"on_fail,omitempty"`
-	QuorumLoss string   `yaml:"quorum_loss,omitempty"`
-	Check      any      `yaml:"check,omitempty"` // a mapping, or a list of such
+	Address       string   `yaml:"address,omitempty"`
+	Interface     string   `yaml:"interface,omitempty"`
+	Hash          string   `yaml:"hash,omitempty"`
+	Prefix        int      `yaml:"prefix,omitempty"`
+	Ports         []string `yaml:"ports,omitempty,flow"`
+	Buckets       int      `yaml:"buckets,omitempty"`
+	MAC           string   `yaml:"mac,omitempty"`
+	MACMode       string   `yaml:"mac_mode,omitempty"`
+	Drain         Duration `yaml:"drain,omitempty"`
+	OnFail        string   `yaml:"on_fail,omitempty"`
+	QuorumLoss    string   `yaml:"quorum_loss,omitempty"`
+	Check         any      `yaml:"check,omitempty"` // a mapping, or a list of such
+	FallbackCheck any      `yaml:"fallback_check,omitempty"`
 }
 
 // Duration is written as the agent reads it, "300ms".
