@@ -280,13 +280,8 @@ func noCarrier(w *world, n *node, _ time.Duration) func() {
 }
 
 func kernelSlow(w *world, n *node, length time.Duration) func() {
-	set := func(d time.Duration) {
-		n.kernel.mu.Lock()
-		defer n.kernel.mu.Unlock()
-		n.kernel.slow = d
-	}
-	set(w.fate.upTo(min(length, 2*w.timing.Lease)))
-	return func() { set(0) }
+	n.kernel.takeTime(w.fate.upTo(min(length, 2*w.timing.Lease)))
+	return func() { n.kernel.takeTime(0) }
 }
 
 func kernelRefuses(w *world, n *node, _ time.Duration) func() {

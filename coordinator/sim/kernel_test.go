@@ -53,6 +53,13 @@ func (k *kernel) setDeaf(deaf bool) {
 	}
 }
 
+// takeTime has every Apply take so long.
+func (k *kernel) takeTime(d time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.slow = d
+}
+
 // kernelPort is a process's way to its kernel.
 type kernelPort struct {
 	*process

@@ -296,12 +296,15 @@ func TestANodeThatDiesAtAHandoverP6(t *testing.T) {
 func TestTwoMovesInARowP12(t *testing.T) {
 	script(t, 3, func(w *world) {
 		first, second, third := w.followers()[0], w.followers()[1], w.leader()
+		if w.seed%2 == 1 {
+			first, second = second, first
+		}
 		w.operator.pinAll(first)
 		time.Sleep(10 * w.timing.Lease)
-		mend := kernelSlow(w, first, w.timing.Lease/2)
+		first.kernel.takeTime(w.timing.Lease / 2)
 		w.operator.pinAll(second)
 		w.operator.pinAll(third)
 		time.Sleep(4 * w.timing.Lease)
-		mend()
+		first.kernel.takeTime(0)
 	})
 }

@@ -78,17 +78,25 @@ func (f flow) alive(now time.Time) bool {
 // converse has clients send until the run ends.
 func (v *wire) converse() {
 	for wait(v.rng.around(v.world.timing.Lease/6), v.world.ended) == nil {
-		p := v.next()
-		for _, n := range v.world.all() {
-			if n.witness {
-				continue
-			}
-			delay := v.rng.around(200 * time.Microsecond)
-			if v.rng.chance(0.05) {
-				delay = v.rng.upTo(v.world.timing.Lease / 2)
-			}
-			time.AfterFunc(delay, func() { v.receive(n, p) })
+		v.send(v.next(), nil)
+	}
+}
+
+// send brings a packet to all kernels but one.
+func (v *wire) send(p packet, but *node) {
+	for _, n := range v.world.all() {
+		if n.witness || n == but {
+			continue
 		}
+		delay := v.rng.around(200 * time.Microsecond)
+		if v.rng.chance(0.05) {
+			delay = v.rng.upTo(v.world.timing.Lease / 2)
+		}
+		time.AfterFunc(delay, func() {
+			v.mu.Lock()
+			defer v.mu.Unlock()
+			v.receive(n, p)
+		})
 	}
 }
 
@@ -101,11 +109,22 @@ func (v *wire) next() packet {
 	if len(v.open) > 0 && v.rng.chance(0.5) {
 		return v.open[v.rng.below(len(v.open))]
 	}
-	v.sent++
-	p := packet{service: "web", bucket: hashmode.Bucket(v.rng.below(webBuckets))}
+	p := v.syn("web", hashmode.Bucket(v.rng.below(webBuckets)))
 	if v.rng.chance(0.3) {
 		p.service, p.bucket = "dns", hashmode.Bucket(v.rng.below(dnsBuckets))
 	}
+	if len(v.open) < 4 && v.rng.chance(0.2) {
+		p.flow.Protocol = nft.UDP
+		p.until = now.Add(v.rng.upTo(40 * v.world.timing.Lease))
+		v.open = append(v.open, p)
+	}
+	return p
+}
+
+// syn opens a connection. The caller holds the lock.
+func (v *wire) syn(service string, b hashmode.Bucket) packet {
+	v.sent++
+	p := packet{service: service, bucket: b}
 	client := netip.AddrFrom4([4]byte{198, 18, byte(v.sent >> 8), byte(v.sent)})
 	p.flow = nft.Flow{
 		Protocol: nft.TCP,
@@ -113,11 +132,6 @@ func (v *wire) next() packet {
 		Server:   netip.MustParseAddrPort("192.0.2.20:80"),
 	}
 	p.life = v.rng.upTo(v.world.drain * 4 / 5)
-	if len(v.open) < 4 && v.rng.chance(0.2) {
-		p.flow.Protocol = nft.UDP
-		p.until = now.Add(v.rng.upTo(40 * v.world.timing.Lease))
-		v.open = append(v.open, p)
-	}
 	return p
 }
 
@@ -138,10 +152,9 @@ const (
 	holds
 )
 
-// receive is the rules of package nft, for a packet of each kind.
+// receive is the rules of package nft, for a packet of each kind. The caller
+// holds the lock.
 func (v *wire) receive(n *node, p packet) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
 	t := v.table(n)
 	if !v.hears(n) {
 		return
@@ -250,6 +263,7 @@ func (v *wire) follow(n *node, self raftstore.Node, rs nft.Ruleset) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	t, now := v.table(n), time.Now()
+	v.tease(n, t, rs)
 	before := table{sets: t.sets}
 	t.sets = map[string]nft.Service{}
 	for _, s := range rs.Services {
@@ -263,6 +277,23 @@ func (v *wire) follow(n *node, self raftstore.Node, rs nft.Ruleset) {
 		case !f.tcp() || excused || self.Changed > f.index || t.deafened.After(f.began) || !v.hears(n):
 		case before.keeps(f.service, f.bucket) && !t.keeps(f.service, f.bucket):
 			v.world.judge.fail("I3: %s gives up %s/%d by map %d though %v has %v to go there", n.name, f.service, f.bucket, rs.Index, f.flow, f.began.Add(f.life).Sub(now))
+		}
+	}
+}
+
+// tease sends a SYN at the worst moment: the rules that a node is about to
+// change let it through, and it is confirmed when they are another's.
+func (v *wire) tease(n *node, t *table, rs nft.Ruleset) {
+	if !v.world.clients || !v.rng.chance(0.5) {
+		return
+	}
+	for _, s := range rs.Services {
+		before := t.sets[s.Name]
+		for b := range before.Own.Union(before.Inherit).Minus(s.Own).Minus(s.Inherit).All() {
+			p := v.syn(s.Name, b)
+			v.receive(n, p)
+			v.send(p, n)
+			return
 		}
 	}
 }
