@@ -80,10 +80,13 @@ func heldUp(w *world, n *node, length time.Duration) func() {
 	if p == nil {
 		return func() {}
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.late = length
-	return func() {}
+	set := func(late time.Duration) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.late = late
+	}
+	set(length)
+	return func() { set(0) }
 }
 
 func stopInLease(w *world, n *node, length time.Duration) func() {
