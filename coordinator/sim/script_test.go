@@ -308,3 +308,17 @@ func TestTwoMovesInARowP12(t *testing.T) {
 		first.kernel.takeTime(0)
 	})
 }
+
+// TestAGiverThatDiesP14: it was told to give its buckets away and dies before it
+// has released them. Its heir waits for it until the death is committed.
+func TestAGiverThatDiesP14(t *testing.T) {
+	script(t, 3, func(w *world) {
+		giver, heir := w.followers()[0], w.followers()[1]
+		w.judge.expect("a giver that dies", bounded(4)(w))
+		giver.kill()
+		w.operator.pinAll(heir)
+		time.Sleep(20 * w.timing.Lease)
+		w.judge.look()
+		giver.start()
+	})
+}
