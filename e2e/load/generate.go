@@ -49,7 +49,15 @@ func generate(p Plan, leash io.Reader, out *json.Encoder) error {
 func (p Plan) client() (client, error) {
 	switch p.Kind {
 	case Hold:
-		return p.hold, nil
+		return p.keep(byInterval, false, p.openHTTP), nil
+	case WebSocket:
+		return p.keep(byInterval, false, p.openSocket), nil
+	case Keys:
+		return p.keep(byInterval, false, p.openKeys), nil
+	case Download, HalfClosed:
+		return p.keep(byServer, false, p.openStream), nil
+	case Flow:
+		return p.keep(byInterval, true, p.openFlow), nil
 	case UDP:
 		return p.datagram, nil
 	case ICMP:

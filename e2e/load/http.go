@@ -24,36 +24,6 @@ func (p Plan) request(_ context.Context, _ int, source netip.Addr, report func(R
 	report(r)
 }
 
-// hold opens a connection and asks on it until the generator is stopped, or
-// the connection breaks: it is not opened again.
-func (p Plan) hold(ctx context.Context, _ int, source netip.Addr, report func(Record)) {
-	r := Record{Start: time.Now(), Client: netip.AddrPortFrom(source, 0)}
-	conn, err := p.connect(&r)
-	if err != nil {
-		r.finish(err)
-		report(r)
-		return
-	}
-	defer conn.Close()
-	in := bufio.NewReader(conn)
-	tick := time.NewTicker(p.Interval)
-	defer tick.Stop()
-	for {
-		err := p.exchange(conn, in, &r, "keep-alive")
-		r.finish(err)
-		report(r)
-		if err != nil {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		r = Record{Start: time.Now(), Client: r.Client}
-	}
-}
-
 // connect opens a connection from the record's client and notes its port.
 func (p Plan) connect(r *Record) (net.Conn, error) {
 	d := net.Dialer{

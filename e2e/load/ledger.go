@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 )
 
 // question key: one attempt of a client. A new SYN of the same ports has
@@ -18,6 +19,7 @@ type asked struct {
 
 // exchange is a question and everything that came back.
 type exchange struct {
+	first     time.Time       // when it was asked
 	times     int             // how often it was asked; TCP repeats itself
 	openings  map[string]int  // SYN-ACKs, datagrams, echo replies, resets and errors, per node
 	sequences map[uint32]bool // of the SYN-ACKs
@@ -61,7 +63,7 @@ func (l *ledger) out(f frame) {
 	}
 	x := l.exchanges[key]
 	if x == nil {
-		x = &exchange{openings: map[string]int{}, sequences: map[uint32]bool{}, speakers: map[string]bool{}}
+		x = &exchange{first: time.Now(), openings: map[string]int{}, sequences: map[uint32]bool{}, speakers: map[string]bool{}}
 		l.exchanges[key] = x
 	}
 	x.times++
@@ -136,6 +138,7 @@ type Verdict struct {
 	Nodes      map[string]int // questions per answering node
 	Twice      []string       // questions with more than one answer
 	Mixed      []string       // connections that several nodes spoke on
+	Repeated   []string       // TCP: SYNs that the client had to send again
 }
 
 // verdict sums up.
@@ -152,6 +155,9 @@ func (l *ledger) verdict(proto Proto) Verdict {
 		for node := range x.openings {
 			v.Nodes[node]++
 		}
+		if key.proto == TCP && x.times > 1 {
+			v.Repeated = append(v.Repeated, fmt.Sprintf("%s: sent %d times, at first %s", key, x.times, x.first.Format(time.StampMilli)))
+		}
 		if why := x.twice(key); why != "" {
 			v.Twice = append(v.Twice, key.String()+": "+why)
 		} else if len(x.speakers) > 1 {
@@ -160,6 +166,7 @@ func (l *ledger) verdict(proto Proto) Verdict {
 	}
 	slices.Sort(v.Twice)
 	slices.Sort(v.Mixed)
+	slices.Sort(v.Repeated)
 	return v
 }
 

@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"earshot/e2e/lab"
 )
 
 // Each kind of client is answered by the node it asked, from each source, and
@@ -150,5 +152,61 @@ func TestServerOutlivesItsReference(t *testing.T) {
 	}
 	if s := finish(t, l, plan(l, HTTP, 80)).Summary(); len(s.Failures) > 0 {
 		t.Error(s)
+	}
+}
+
+// What stays open is asked on, and tells whose it is; it notices the break.
+func TestEveryKindThatStaysOpen(t *testing.T) {
+	l := lab.Start(t, lab.Options{Nodes: 1, Clients: 1})
+	n := l.Nodes[0]
+	server, err := Serve(n.Namespace, Service{Name: n.Name, HTTP: []string{":80"}, UDP: []string{":7000"}, Talk: []string{":22"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	runs := map[Kind]*Run{}
+	for kind, port := range map[Kind]uint16{Hold: 80, WebSocket: 80, Keys: 22, Download: 22, HalfClosed: 22, Flow: 7000} {
+		p := plan(l, kind, port)
+		p.Count, p.Interval, p.Bytes, p.Timeout = 10, 10*time.Millisecond, 5000, 2*time.Second
+		if runs[kind], err = Start(l.Clients[0].Namespace, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for kind, run := range runs {
+		if err := run.Await(200, 20*time.Second); err != nil {
+			t.Fatalf("%s: %v", kind, err)
+		}
+		if s := run.Records().Summary(); len(s.Failures) > 0 || s.Nodes["n1"] != s.Requests || len(run.Records().Moved()) > 0 {
+			t.Errorf("%s: %v", kind, s)
+		}
+	}
+	if err := server.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for kind, run := range runs {
+		records, err := run.Stop()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if broken := len(records.Failed()); broken != 10 && kind != Flow || broken < 10 {
+			t.Errorf("%s: %d of 10 noticed the break: %v", kind, broken, records.Summary())
+		}
+	}
+}
+
+// An idle session is asked a last time.
+func TestAnIdleSessionIsAskedALastTime(t *testing.T) {
+	l := start(t, 1)
+	p := plan(l, Hold, 80)
+	p.Count, p.Interval = 5, time.Hour
+	run, err := Start(l.Clients[0].Namespace, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := run.Await(5, 10*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	records, err := run.Stop()
+	if err != nil || len(records) != 10 || len(records.Failed()) > 0 {
+		t.Errorf("%v, %v", records.Summary(), err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,8 +18,19 @@ type Kind string
 const (
 	// HTTP opens a new connection for each request, and closes it.
 	HTTP Kind = "http"
-	// Hold opens one connection per source and keeps asking on it.
+	// Hold opens one connection per source and keeps asking on it. So do the
+	// next five; each is asked a last time when the generator is stopped.
 	Hold Kind = "hold"
+	// WebSocket sends messages that come back.
+	WebSocket Kind = "websocket"
+	// Keys types on an interactive session, and waits for each key to show.
+	Keys Kind = "keys"
+	// Download receives without an end, and says nothing.
+	Download Kind = "download"
+	// HalfClosed is a Download of which the client has closed its side.
+	HalfClosed Kind = "half-closed"
+	// Flow asks by datagrams from one port: a UDP flow of many packets.
+	Flow Kind = "flow"
 	// UDP sends a datagram from a new port and listens for all answers.
 	UDP Kind = "udp"
 	// ICMP sends an echo request.
@@ -32,14 +44,17 @@ type Plan struct {
 	Path    string         // HTTP, Hold; default "/"
 	Sources []netip.Addr   // asked from in turn
 	// Rate of new connections or datagrams per second. Those that wait do not
-	// hold up others. Hold: of connections at the start.
+	// hold up others. Of the kinds that stay open: at the start.
 	Rate int
-	// Count of connections or datagrams; 0: until stopped. Hold: default one
-	// per source.
+	// Count of connections or datagrams; 0: until stopped. Of the kinds that
+	// stay open: default one per source.
 	Count int
+	// Bytes of each piece that Download and HalfClosed receive, one per
+	// Interval; default 1000.
+	Bytes int
 	// Timeout of a request from its start; default 5 s.
 	Timeout time.Duration
-	// Interval between two requests on a held connection; default 100 ms.
+	// Interval between two requests on what stays open; default 100 ms.
 	Interval time.Duration
 	// Size of a datagram in bytes, if it is to be larger than it must. Above the
 	// path's limit it goes in fragments. Answers are small.
@@ -65,10 +80,18 @@ func (p Plan) complete() (Plan, error) {
 	if p.Linger == 0 {
 		p.Linger = 50 * time.Millisecond
 	}
-	if p.Kind == Hold && p.Count == 0 {
+	if p.Bytes == 0 {
+		p.Bytes = 1000
+	}
+	if p.stays() && p.Count == 0 {
 		p.Count = len(p.Sources)
 	}
 	return p, nil
+}
+
+// stays reports whether what the plan opens stays open.
+func (p Plan) stays() bool {
+	return slices.Contains([]Kind{Hold, WebSocket, Keys, Download, HalfClosed, Flow}, p.Kind)
 }
 
 // Failure is the kind of a request's failure; empty: none.

@@ -27,6 +27,7 @@ type Service struct {
 	// Alive is the file that is served as /alive.html; empty: the page is
 	// always there.
 	Alive string
+	Talk []string // addresses of open sessions (Keys, Download, HalfClosed), ":22"
 }
 
 // Server is a running server process.
@@ -71,6 +72,14 @@ func serve(s Service, leash io.Reader, out *json.Encoder) error {
 		}
 		group.Go(func() error { return server.Serve(ln) })
 	}
+	for _, address := range s.Talk {
+		ln, err := net.Listen("tcp", address)
+		if err != nil {
+			return err
+		}
+		group.Go(func() error { return talk(ctx, ln, s.Name) })
+		context.AfterFunc(ctx, func() { ln.Close() })
+	}
 	for _, address := range s.UDP {
 		conns, err := listenEcho(address)
 		if err != nil {
@@ -110,6 +119,7 @@ func handler(s Service) http.Handler {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 		}
 	})
+	mux.HandleFunc(socketPath, answerSocket(s.Name))
 	// The page and the word of the seeds' health check.
 	mux.HandleFunc("/alive.html", func(w http.ResponseWriter, r *http.Request) {
 		if s.Alive != "" {

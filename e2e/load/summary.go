@@ -3,6 +3,7 @@ package load
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -68,6 +69,39 @@ func (rs Records) Since(t time.Time) Records {
 		}
 	}
 	return later
+}
+
+// Moved are the clients, by address and port, that several nodes answered.
+func (rs Records) Moved() []string {
+	nodes := map[netip.AddrPort]map[string]bool{}
+	for _, r := range rs {
+		if r.Node == "" {
+			continue
+		}
+		if nodes[r.Client] == nil {
+			nodes[r.Client] = map[string]bool{}
+		}
+		nodes[r.Client][r.Node] = true
+	}
+	var moved []string
+	for c, by := range nodes {
+		if len(by) > 1 {
+			moved = append(moved, fmt.Sprintf("%s: answered by %s", c, join(by)))
+		}
+	}
+	slices.Sort(moved)
+	return moved
+}
+
+// Slower are the requests that were answered later than a limit.
+func (rs Records) Slower(than time.Duration) Records {
+	var slow Records
+	for _, r := range rs {
+		if r.Failure == "" && r.Latency > than {
+			slow = append(slow, r)
+		}
+	}
+	return slow
 }
 
 // String is one line for people.
