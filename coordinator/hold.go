@@ -31,7 +31,7 @@ type claim int
 
 const (
 	claimDrop claim = iota // not ours, or not for us to open
-	claimPass              // nobody else can have the flow
+	claimPass              // nobody else has flows in the bucket any more
 	claimWait              // a former owner has not released the bucket yet
 	claimAsk               // former owners may have the flow
 )
@@ -68,6 +68,9 @@ type asker struct {
 	log    *slog.Logger
 	wake   chan struct{}
 	slots  chan struct{} // one for each open question
+
+	dead   map[string]bool // nodes, as of the last look
+	bereft time.Time       // when one was found dead
 
 	mu      sync.Mutex
 	waiting []heldPacket
@@ -132,13 +135,11 @@ func (a *asker) run(ctx context.Context) error {
 	defer cancel()
 	retry := time.NewTimer(time.Hour)
 	defer retry.Stop()
-	failed := map[string]bool{}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
-			failed = a.forgetDead(failed)
 		case <-a.wake:
 		case <-retry.C:
 		}
@@ -148,21 +149,23 @@ func (a *asker) run(ctx context.Context) error {
 	}
 }
 
-// forgetDead has the kernel forget whose flows are others' when a node has
-// died: they are nobody's now.
-func (a *asker) forgetDead(before map[string]bool) map[string]bool {
-	now := map[string]bool{}
+// mourn has the kernel forget whose flows are others' when a node has died:
+// they are nobody's now.
+func (a *asker) mourn(st *raftstore.State, now time.Time) {
+	dead := map[string]bool{}
 	died := false
-	for name, n := range a.store.State().Nodes {
-		now[name] = n.Failed
-		died = died || n.Failed && !before[name]
+	for name, n := range st.Nodes {
+		dead[name] = n.Failed
+		died = died || n.Failed && !a.dead[name]
 	}
-	if died {
-		if err := a.kernel.AskAgain(); err != nil {
-			a.log.Warn("flows of a dead node are left to it for some seconds", "error", err)
-		}
+	a.dead = dead
+	if !died {
+		return
 	}
-	return now
+	a.bereft = now
+	if err := a.kernel.AskAgain(); err != nil {
+		a.log.Warn("flows of a dead node are left to it for some seconds", "error", err)
+	}
 }
 
 // judge decides about all that waits, as far as it can be done without asking,
@@ -174,13 +177,18 @@ func (a *asker) judge(ctx context.Context) bool {
 	a.mu.Unlock()
 	st, l, o := a.store.State(), a.news.all(), a.opened()
 	now := time.Now()
+	a.mourn(st, now)
+	// A bucket that nobody else has flows in is held no more: what is left was
+	// held while somebody had. If that one has died, it may have answered the
+	// very packet, and cannot be asked. Its client, if not, sends it again.
+	mourning := !a.bereft.IsZero() && now.Sub(a.bereft) < nft.HoldLimit
 	var verdicts []nft.Decision
 	var left []heldPacket
 	var asked []question
 	for _, p := range packets {
 		c, whom := judgeHeld(st, a.node, l, o, p.HeldPacket)
 		switch {
-		case c == claimDrop || c != claimPass && now.Sub(p.came) > holdLimit:
+		case c == claimDrop || c == claimPass && mourning || c != claimPass && now.Sub(p.came) > holdLimit:
 			verdicts = append(verdicts, nft.Decision{ID: p.ID, Verdict: nft.Drop})
 		case c == claimPass:
 			verdicts = append(verdicts, nft.Decision{ID: p.ID, Verdict: nft.Pass})

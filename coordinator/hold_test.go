@@ -208,6 +208,34 @@ func TestADeadNodesFlowsAreAskedAboutAgain(t *testing.T) {
 	})
 }
 
+// TestWhatADeadNodeMayHaveAnsweredIsDropped: what was held while the former
+// owner lived may be a SYN that it has answered. It cannot be asked any more, and
+// a second answer would break the connection (I1). What comes later is new.
+func TestWhatADeadNodeMayHaveAnsweredIsDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newInquest(t)
+		q.packet(1, "192.0.2.1:1")
+		if v := q.after(holdRetry, 1); v != -1 {
+			t.Fatalf("verdict %d before the release", v)
+		}
+		q.store.mu.Lock()
+		q.die("a")
+		q.store.mu.Unlock()
+		if v := q.after(2*holdRetry, 1); v != nft.Drop {
+			t.Errorf("verdict %d about a packet that the dead node may have answered", v)
+		}
+		q.packet(2, "192.0.2.1:1") // held before, but told of late
+		if v := q.after(holdRetry, 2); v != nft.Drop {
+			t.Errorf("verdict %d about one that was told of late", v)
+		}
+		time.Sleep(nft.HoldLimit)
+		q.packet(3, "192.0.2.1:1")
+		if v := q.after(holdRetry, 3); v != nft.Pass {
+			t.Errorf("verdict %d about a new one", v)
+		}
+	})
+}
+
 // TestAReleasedBucketIsAskedAboutForALease: a SYN that the former owner has
 // answered may still be on its way into this node's kernel.
 func TestAReleasedBucketIsAskedAboutForALease(t *testing.T) {

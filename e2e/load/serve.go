@@ -27,7 +27,7 @@ type Service struct {
 	// Alive is the file that is served as /alive.html; empty: the page is
 	// always there.
 	Alive string
-	Talk []string // addresses of open sessions (Keys, Download, HalfClosed), ":22"
+	Talk  []string // addresses of open sessions (Keys, Download, HalfClosed), ":22"
 }
 
 // Server is a running server process.
