@@ -159,7 +159,7 @@ func (l *ledger) verdict(proto Proto) Verdict {
 			v.Repeated = append(v.Repeated, fmt.Sprintf("%s: sent %d times, at first %s", key, x.times, x.first.Format(time.StampMilli)))
 		}
 		if why := x.twice(key); why != "" {
-			v.Twice = append(v.Twice, key.String()+": "+why)
+			v.Twice = append(v.Twice, fmt.Sprintf("%s: %s; asked %d times, at first %s", key, why, x.times, x.first.Format(time.StampMilli)))
 		} else if len(x.speakers) > 1 {
 			v.Mixed = append(v.Mixed, key.String()+": spoken on by "+join(x.speakers))
 		}
