@@ -138,10 +138,12 @@ func (p parting) cut(dead []string) []string {
 func disturbances(l *lab.Lab) int {
 	n := 0
 	for _, node := range l.Nodes {
-		n += strings.Count(node.Log(), "lease lost")
+		n += leasesLost(node)
 	}
 	return n
 }
+
+func leasesLost(n *lab.Node) int { return strings.Count(n.Log(), "lease lost") }
 
 // inPeace tells a story about nodes that live, and has it judged. One in which
 // nodes lost their leases is another story: it is told again.
