@@ -22,7 +22,7 @@ test: ## everything, end to end too; as root or as an ordinary user
 demo: ## three nodes and a client on this machine, under a minute
 	@$(GO) run ./e2e/demo
 
-bench: ## start time, memory, cost per frame, requests/s beside HAProxy
+bench: ## start time, memory, cost per frame, requests/s beside HAProxy, failover, moves
 	@$(GO) run ./e2e/bench
 
 HOURS   ?= 100
