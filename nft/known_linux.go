@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -18,6 +19,7 @@ const (
 
 	attrOriginal  = 1
 	attrProtoInfo = 4
+	attrTimeout   = 7
 
 	attrTupleIP    = 1
 	attrTupleProto = 2
@@ -46,13 +48,18 @@ const answerTimeout = 5 * time.Second
 type flowFinder struct {
 	ns namespace
 
-	mu   sync.Mutex // guards conn
+	mu   sync.Mutex // guards what follows
 	conn *netfilter
+	// forget is how long conntrack remembers TCP flows after their end, by
+	// state; read with each new connection.
+	forget map[byte]time.Duration
 }
 
 // Known reports for each flow whether this node has it: whether conntrack
-// lists it in this direction and, for TCP, not in TIME_WAIT or CLOSE. Flows in
-// a conntrack zone other than 0 are not found.
+// lists it in this direction and, for TCP, not in TIME_WAIT or CLOSE for longer
+// than HoldLimit: a SYN that was held may have been answered here and its
+// connection closed meanwhile, while a later one opens another. Flows in a
+// conntrack zone other than 0 are not found.
 func (p *Plane) Known(flows []Flow) ([]bool, error) {
 	f := &p.flows
 	f.mu.Lock()
@@ -71,7 +78,7 @@ func (f *flowFinder) known(flows []Flow) ([]bool, error) {
 		if err != nil {
 			return nil, err
 		}
-		f.conn = c
+		f.conn, f.forget = c, f.ns.memoryOfTCP()
 	}
 	known := make([]bool, len(flows))
 	for at := 0; at < len(flows); at += questionsAtOnce {
@@ -106,7 +113,7 @@ func (f *flowFinder) ask(flows []Flow, known []bool) error {
 			left--
 			switch h.Type {
 			case messageFlow:
-				known[h.Seq] = lists(body, flows[h.Seq])
+				known[h.Seq] = lists(body, flows[h.Seq], f.forget)
 			case unix.NLMSG_ERROR:
 				// Conntrack has no such flow, or can have none (ICMP that asks nothing).
 				if err := errorOf(body); err != unix.ENOENT && err != unix.EINVAL {
@@ -177,13 +184,18 @@ func appendTuple(m []byte, f Flow) []byte {
 }
 
 // lists reports whether conntrack's answer is the flow itself: it also finds
-// those whose answers look like it. Of TCP it must be open.
-func lists(body []byte, f Flow) bool {
-	same, state := false, byte(0)
+// those whose answers look like it. Of TCP it must be open, or have been just
+// now; forget is how long it would be remembered from its end.
+func lists(body []byte, f Flow, forget map[byte]time.Duration) bool {
+	same, state, left := false, byte(0), time.Duration(0)
 	eachAttribute(body[min(netfilterHeader, len(body)):], func(kind uint16, data []byte) {
 		switch kind {
 		case attrOriginal:
 			same = sameTuple(data, f)
+		case attrTimeout:
+			if len(data) == 4 {
+				left = time.Duration(binary.BigEndian.Uint32(data)) * time.Second
+			}
 		case attrProtoInfo:
 			eachAttribute(data, func(kind uint16, data []byte) {
 				if kind == attrInfoTCP {
@@ -196,7 +208,24 @@ func lists(body []byte, f Flow) bool {
 			})
 		}
 	})
-	return same && (f.Protocol != TCP || state != ctTimeWait && state != ctClose)
+	total, ended := forget[state]
+	return same && (f.Protocol != TCP || !ended || total-left <= HoldLimit)
+}
+
+// memoryOfTCP reads for how long conntrack remembers what has ended; the
+// kernel's defaults where it does not say.
+func (n namespace) memoryOfTCP() map[byte]time.Duration {
+	forget := map[byte]time.Duration{ctTimeWait: 120 * time.Second, ctClose: 10 * time.Second}
+	for state, name := range map[byte]string{ctTimeWait: "time_wait", ctClose: "close"} {
+		_ = n.do(func() error {
+			seconds, err := readInt("/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_" + name)
+			if err == nil {
+				forget[state] = time.Duration(seconds) * time.Second
+			}
+			return err
+		})
+	}
+	return forget
 }
 
 // sameTuple compares what both directions of a flow differ in: where it comes
