@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -20,19 +19,7 @@ import (
 // serverLimit is the time for a server to listen.
 const serverLimit = 5 * time.Second
 
-// findProgram looks for an installed program, also where only root's PATH leads.
-func findProgram(name string) (string, error) {
-	path, err := exec.LookPath(name)
-	if err == nil {
-		return path, nil
-	}
-	for _, dir := range []string{"/usr/sbin", "/usr/local/sbin", "/sbin"} {
-		if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
-			return path, nil
-		}
-	}
-	return "", err
-}
+func findProgram(name string) (string, error) { return lab.FindProgram(name) }
 
 // serve starts the same web server on every node and returns its name: nginx if
 // it is installed, else Go's.
