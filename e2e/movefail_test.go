@@ -201,3 +201,23 @@ func TestTheLeaderDiesInTheMiddleOfADrain(t *testing.T) {
 	c.pass()
 	c.partUnlessDisturbed(leader)
 }
+
+// I1: flows that are cut go on with another node. When their bucket comes back,
+// the node that had them at first has forgotten them: nothing is answered twice.
+func TestFlowsThatWereCutAreAnsweredOnce(t *testing.T) {
+	if !*movesLong {
+		t.Skip("shows a defect that is open (docs/bugs.md): with -moves.long")
+	}
+	l := movingCluster(t, 3, movingServices("sourceip-sourceport"))
+	c := gather(t, l, serviceAddr)
+	for _, n := range l.Nodes[:2] {
+		command(t, n, "out", "--now")
+		sharesBecome(t, n, n.Name, func(own int) bool { return own == 0 })
+		c.pass()
+		comes(t, n, n)
+		c.pass()
+	}
+	if moved := c.disperse().records["quick flows"].Moved(); len(moved) == 0 {
+		t.Error("no flow was cut")
+	}
+}
