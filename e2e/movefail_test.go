@@ -206,7 +206,7 @@ func TestTheLeaderDiesInTheMiddleOfADrain(t *testing.T) {
 // the node that had them at first has forgotten them: nothing is answered twice.
 func TestFlowsThatWereCutAreAnsweredOnce(t *testing.T) {
 	if !*movesLong {
-		t.Skip("shows a defect that is open (docs/bugs.md): with -moves.long")
+		t.Skip("shows defect 13 of docs/bugs.md, which is open: with -moves.long")
 	}
 	l := movingCluster(t, 3, movingServices("sourceip-sourceport"))
 	c := gather(t, l, serviceAddr)
