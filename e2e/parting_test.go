@@ -133,9 +133,9 @@ func (p parting) cut(dead []string) []string {
 	return list
 }
 
-// disturbances are the leases that nodes lost by themselves: the machine had no
+// leasesLostBy counts the leases that nodes lost by themselves: the machine had no
 // processor for them.
-func disturbances(l *lab.Lab) int {
+func leasesLostBy(l *lab.Lab) int {
 	n := 0
 	for _, node := range l.Nodes {
 		n += leasesLost(node)
@@ -153,7 +153,7 @@ func inPeace(t *testing.T, story func(t *testing.T) *crowd, judge func(*testing.
 		peace := false
 		t.Run(fmt.Sprintf("try %d", i), func(t *testing.T) {
 			p := story(t).disperse()
-			lost := disturbances(p.lab)
+			lost := leasesLostBy(p.lab)
 			if peace = lost == 0; peace {
 				judge(t, p)
 				return
