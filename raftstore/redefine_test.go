@@ -270,3 +270,12 @@ func TestGoldenRedefine(t *testing.T) {
 		t.Errorf("a snapshot is written\n%s\nnot\n%s", data, want)
 	}
 }
+
+// A field that Fields leaves out could be changed by nobody, and would be missed
+// by nobody.
+func TestFieldsAreComplete(t *testing.T) {
+	const apart = 2 // the name, and the interface, in which nodes may differ
+	if got, want := len(Definition{}.Fields()), reflect.TypeFor[Definition]().NumField()-apart; got != want {
+		t.Errorf("%d fields are listed of %d", got, want)
+	}
+}
