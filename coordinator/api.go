@@ -42,6 +42,9 @@ func (c *Coordinator) PeerAPI() http.Handler {
 	mux.Handle("POST "+pathFlows, serve(func(context.Context, struct{}) (flowsAnswer, error) {
 		return c.flows()
 	}))
+	mux.Handle("POST "+pathHeat, serve(func(context.Context, struct{}) (heatAnswer, error) {
+		return c.heat()
+	}))
 	mux.Handle("POST "+pathForget, serve(c.forgetForPeer))
 	mux.Handle("POST "+pathHear, serve(c.hear))
 	return mux

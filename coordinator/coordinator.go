@@ -38,8 +38,15 @@ type Config struct {
 	Node    string
 	Version string
 	Timing  Timing
+	Damping Damping
 	// Witness: the node votes and never answers.
 	Witness bool
+	// Weight reads this node's weight where that can change while it runs; nil
+	// where it cannot.
+	Weight func() (int, error)
+	// Prefer has, by service, the buckets that this node would rather have than
+	// others, as hashmode.Set writes them.
+	Prefer map[string]string
 	// Services are the services as this node's config file has them.
 	Services []raftstore.Definition
 	// Ears listen to the services' segments; nil on a witness, which has none.
@@ -89,6 +96,9 @@ type Coordinator struct {
 	hooks      *hook.Hooks
 	file       fileConfig
 	reloading  sync.Mutex
+	scale      *scale
+	queue      func(time.Time) float64
+	load       BucketLoad
 }
 
 // New joins the parts. Nothing runs before Run.
@@ -126,11 +136,18 @@ func New(cfg Config, store Store, kernel Kernel, peers Peers, log *slog.Logger) 
 	}
 	c.reconciler.leased = c.tenant.granted
 	c.leader = &leader{
-		store: store, timing: cfg.Timing, news: c.news, heard: &c.heard, log: log, started: time.Now(),
-		ledger: &ledger{timing: cfg.Timing},
+		store: store, timing: cfg.Timing, damping: cfg.Damping, news: c.news, heard: &c.heard, log: log, started: time.Now(),
+		ledger: &ledger{timing: cfg.Timing, damping: cfg.Damping},
 		quorum: &quorum{node: cfg.Node, store: store, peers: peers, timing: cfg.Timing},
 		wake:   make(chan struct{}, 1),
+
+		surveyor: surveyor{store: store, ask: c.heatOf, log: log},
 	}
+	c.scale = &scale{read: cfg.Weight, log: log, tell: func(weight int) {
+		store.SetWeight(weight)
+		c.tenant.renewNow()
+	}}
+	c.load, c.queue = openFlows{kernel}, new(runQueue).look
 	c.registrar = &registrar{store: store, timing: cfg.Timing, ledger: c.leader.ledger, log: log}
 	c.drainer = &drainer{
 		node: cfg.Node, interfaces: interfaces, store: store, kernel: kernel, released: c.release.told,
@@ -173,6 +190,8 @@ func (c *Coordinator) Run(ctx context.Context, control net.Listener, ready func(
 	}
 	g.Go(func() error { return c.observer.run(ctx) })
 	g.Go(func() error { return c.hooks.Run(ctx, hooked) })
+	g.Go(func() error { return c.scale.run(ctx) })
+	g.Go(func() error { return c.leader.surveyor.run(ctx) })
 	g.Go(func() error { return c.defineServices(ctx) })
 	g.Go(func() error { return c.listenQueriers(ctx) })
 	g.Go(func() error { return c.kernel.Watch(ctx, c.reconciler.drift) })
@@ -290,6 +309,7 @@ func (c *Coordinator) renewal() renewal {
 	return renewal{
 		Node: c.cfg.Node, ServerID: c.store.ServerID(), Process: c.process, Number: number,
 		level: c.level(), Version: c.cfg.Version, Problems: c.problems(), Unfit: unfit, Spare: spare,
+		Profile: c.profile(), Queue: c.queue(time.Now()),
 	}
 }
 
@@ -398,6 +418,7 @@ func (c *Coordinator) problems() []string {
 	for _, s := range c.kernel.Strangers() {
 		all = append(all, fmt.Sprintf("the host with MAC %s on %s has %s: take the address from it, or choose another", s.MAC, s.Interface, s.Address))
 	}
+	all = append(all, c.scale.problems()...)
 	if err := c.store.Halted(); err != nil {
 		all = append(all, err.Error())
 	}
@@ -412,6 +433,7 @@ func (c *Coordinator) problems() []string {
 	if use, err := c.kernel.Conntrack(); err == nil && use.NearlyFull() {
 		all = append(all, fmt.Sprintf("conntrack knows %d flows of %d at most: soon new ones are dropped; `sysctl -w net.netfilter.nf_conntrack_max=%d` makes room", use.Count, use.Max, 2*uint64(use.Max)))
 	}
+	all = append(all, preferProblems(c.store.State(), c.cfg.Prefer)...)
 	return append(all, configProblems(c.store.State(), c.file.services())...)
 }
 

@@ -224,7 +224,15 @@ func (s *modelStore) Leadership() raftstore.Leadership {
 	return s.lead
 }
 
-func (s *modelStore) Term() uint64 { return testTerm }
+// elect has the node lead anew, in another term.
+func (s *modelStore) elect() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.history.term++
+	s.lead.Term = s.history.term
+}
+
+func (s *modelStore) Term() uint64 { return max(testTerm, s.Leadership().Term) }
 
 func (s *modelStore) LastCommand() uint64 { return s.State().Index }
 
@@ -243,6 +251,8 @@ func (s *modelStore) Transfer(context.Context) error { return nil }
 func (s *modelStore) Resign() {}
 
 func (s *modelStore) Halted() error { return nil }
+
+func (s *modelStore) SetWeight(int) {}
 
 // noPeers is a network without anybody.
 type noPeers struct{}

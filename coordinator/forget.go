@@ -90,7 +90,7 @@ func (l *ledger) condemn(now time.Time, term uint64, n raftstore.Node) error {
 	if l.term != term || !l.ready {
 		return ErrNotReady
 	}
-	t := l.tenant(n)
+	t := l.tenant(now, n)
 	switch {
 	case !n.Failed:
 		return raftstore.ErrAlive

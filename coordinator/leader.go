@@ -15,24 +15,32 @@ import (
 // leader is what a node does while it leads: it grants leases, judges silent
 // nodes and plans moves.
 type leader struct {
-	store  Store
-	timing Timing
-	ledger *ledger
-	quorum *quorum
-	news   *news
-	heard  *hearsay
-	log    *slog.Logger
-	wake   chan struct{}
+	store   Store
+	timing  Timing
+	damping Damping
+	ledger  *ledger
+	quorum  *quorum
+	news    *news
+	heard   *hearsay
+	log     *slog.Logger
+	wake    chan struct{}
 	// started is when this process began. A whole cluster that starts at
 	// once waits for its slower nodes.
 	started time.Time
 
 	// Of run alone.
-	term     uint64
-	tickedAt time.Time
-	ranAt    time.Time
-	settled  *raftstore.State  // needs no move, and no bucket of it is busy
-	unsure   map[string]uint64 // deaths of unknown outcome, with their epoch
+	term      uint64
+	tickedAt  time.Time
+	ranAt     time.Time
+	idle      *raftstore.State // needs no move until idleUntil, and no bucket of it is busy
+	idleUntil time.Time
+	disturbed time.Time // the last election or death
+	formation formation
+	pace      pace
+	surveyor  surveyor
+	balanced  int               // the last survey that was acted upon
+	moved     moved             // by the load
+	unsure    map[string]uint64 // deaths of unknown outcome, with their epoch
 }
 
 // startGrace is how long after the start of its own process, in leases, a
@@ -91,7 +99,10 @@ func (l *leader) step(ctx context.Context) error {
 	}
 	l.judge(ctx, now)
 	l.welcome(ctx, now)
-	l.plan(ctx)
+	l.enroll(ctx, now)
+	l.tend(ctx, now)
+	l.plan(ctx, now)
+	l.balance(ctx, now)
 	l.ranAt = time.Now()
 	return nil
 }
@@ -117,6 +128,9 @@ func (l *leader) begin(ctx context.Context, lead raftstore.Leadership, now time.
 	}
 	l.ledger.setReady(lead.Term)
 	l.ranAt = time.Now()
+	l.formation, l.idle = formation{}, nil
+	l.pace, l.moved = pace{Damping: l.damping}, moved{}
+	l.disturb(l.ranAt)
 }
 
 // giveWay hands over what a program that cannot read the log cannot lead.
@@ -187,6 +201,7 @@ func (l *leader) judge(ctx context.Context, now time.Time) {
 // until the epoch that it was planned from is over; a term that ends takes the
 // judgement with it.
 func (l *leader) bury(ctx context.Context, name string) {
+	l.disturb(time.Now())
 	st := l.store.State()
 	err := l.commit(ctx, raftstore.Command{Death: &raftstore.Death{
 		Node: name, Term: l.term, Epoch: st.Epoch, Moves: deathPlan(st, name),
@@ -213,7 +228,7 @@ func (l *leader) pardon(name string) {
 // deathPlan says where the buckets of a node go when it dies, and moves
 // nothing else.
 func deathPlan(st *raftstore.State, node string) []raftstore.Move {
-	return plan(st.Without(node), func(string, hashmode.Bucket) bool { return false }, true)
+	return plan(st.Without(node), func(string, hashmode.Bucket) bool { return false }, orphansAlone())
 }
 
 // welcome enters what nodes say of themselves: that they are heard again, that
@@ -233,28 +248,6 @@ func (l *leader) welcome(ctx context.Context, now time.Time) {
 	for _, name := range l.ledger.returned(now, st) {
 		l.log.Info("node is back", "node", name)
 		l.try(ctx, raftstore.Command{Return: &raftstore.Return{Node: name, Term: l.term}})
-	}
-}
-
-// plan evens the shares out.
-func (l *leader) plan(ctx context.Context) {
-	st := l.store.State()
-	if st == l.settled {
-		return
-	}
-	known := l.news.all()
-	anyBusy := false
-	moves := plan(st, func(service string, b hashmode.Bucket) bool {
-		busy := untaken(st.Services[service].Map[b], known)
-		anyBusy = anyBusy || busy
-		return busy
-	}, false)
-	switch {
-	case len(moves) > 0:
-		l.log.Info("moving buckets", "epoch", st.Epoch, "moves", moves)
-		l.try(ctx, raftstore.Command{Assign: &raftstore.Assign{Epoch: st.Epoch, Moves: moves}})
-	case !anyBusy:
-		l.settled = st
 	}
 }
 

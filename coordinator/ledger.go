@@ -27,12 +27,14 @@ var (
 //
 // Times are passed in, and are this node's own; they never leave it.
 type ledger struct {
-	timing Timing
+	timing  Timing
+	damping Damping
 
-	mu    sync.Mutex
-	term  uint64 // 0: not leading
-	ready bool   // an entry of the term is applied (rule P3)
-	stuck bool   // a proof of committing is overdue (rule P10)
+	mu     sync.Mutex
+	term   uint64 // 0: not leading
+	ready  bool   // an entry of the term is applied (rule P3)
+	looked bool   // all nodes were looked at: who is new now has joined
+	stuck  bool   // a proof of committing is overdue (rule P10)
 	// grace is when silence begins to count, and graceFormer when that of the
 	// former leader does (rule P6).
 	grace       time.Time
@@ -63,6 +65,9 @@ type tenancy struct {
 	unfit       map[string]string
 	spare       map[string]bool
 	entered     time.Time // when its fitness was last given to be committed
+	profile     *profile
+	conduct     conduct
+	queue       float64
 }
 
 // begin starts the account of a term. Whoever led before may have granted
@@ -72,7 +77,7 @@ type tenancy struct {
 func (l *ledger) begin(term uint64, now time.Time, extra time.Duration, former string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.term, l.ready, l.stuck = term, false, false
+	l.term, l.ready, l.looked, l.stuck = term, false, false, false
 	l.tenants = map[string]*tenancy{}
 	l.grace = now.Add(l.timing.patience(l.timing.Lease) + extra)
 	l.former, l.graceFormer = former, now.Add(l.timing.patienceForLeader()+extra)
@@ -138,7 +143,7 @@ func (l *ledger) grant(now time.Time, term uint64, st *raftstore.State, r renewa
 	if !known || n.ServerID != r.ServerID {
 		return 0, fmt.Errorf("%w: %s with id %s", ErrStranger, r.Node, r.ServerID)
 	}
-	t := l.tenant(n)
+	t := l.tenant(now, n)
 	if t.judged {
 		return 0, ErrJudged
 	}
@@ -159,13 +164,16 @@ func (l *ledger) grant(now time.Time, term uint64, st *raftstore.State, r renewa
 }
 
 // tenant returns the node's entry, a new one for a new incarnation.
-func (l *ledger) tenant(n raftstore.Node) *tenancy {
+func (l *ledger) tenant(now time.Time, n raftstore.Node) *tenancy {
 	t := l.tenants[n.Name]
 	if t == nil || t.serverID != n.ServerID {
 		t = &tenancy{serverID: n.ServerID}
 		if n.Rest > 0 {
 			// An earlier leader granted it, before the grace at the latest.
 			t.until = l.grace.Add(l.timing.patience(n.Rest))
+		} else if l.looked {
+			// It has just joined, and has a lease's time to be heard.
+			t.until = now.Add(l.timing.patience(l.timing.Lease))
 		}
 		l.tenants[n.Name] = t
 	}
@@ -182,9 +190,11 @@ func (t *tenancy) hear(now time.Time, r renewal, applied uint64, lease time.Dura
 		t.silentSince = now
 	}
 	t.heard = now
+	t.conduct.hear(now, r, t.process, t.until)
 	t.held = max(t.held, r.Held)
 	if r.Process != t.process || r.Number >= t.number { // else it was overtaken
 		t.version, t.problems, t.unfit, t.spare = r.Version, r.Problems, r.Unfit, r.Spare
+		t.profile, t.queue = r.Profile, r.Queue
 		t.number = r.Number
 	}
 	t.process, t.resting = r.Process, r.Resting
@@ -214,12 +224,13 @@ func (l *ledger) judge(now time.Time, st *raftstore.State) []string {
 	var dead []string
 	for _, name := range st.NodeNames() {
 		n := st.Nodes[name]
-		t := l.tenant(n)
+		t := l.tenant(now, n)
 		if !n.Failed && !t.judged && now.After(t.until) && now.After(l.graceOf(name)) {
 			t.judged = true
 			dead = append(dead, name)
 		}
 	}
+	l.looked = true
 	return dead
 }
 
@@ -273,12 +284,13 @@ func (l *ledger) fitness(now time.Time, st *raftstore.State) (f raftstore.Fitnes
 	for _, name := range slices.Sorted(maps.Keys(l.tenants)) {
 		t := l.tenants[name]
 		n, ok := st.Nodes[name]
-		same := maps.Equal(n.Unfit, t.unfit) && maps.Equal(n.Spare, t.spare)
+		unfit, spare := t.conduct.unfit(now, st, n, t.unfit, t.spare, l.damping)
+		same := maps.Equal(n.Unfit, unfit) && maps.Equal(n.Spare, spare)
 		if !ok || n.ServerID != t.serverID || !now.Before(t.until) || t.process == 0 || same {
 			continue
 		}
 		if now.Sub(t.entered) >= l.timing.Lease && (next == nil || t.entered.Before(next.entered)) {
-			next, f = t, raftstore.Fitness{Node: name, Unfit: t.unfit, Spare: t.spare}
+			next, f = t, raftstore.Fitness{Node: name, Unfit: unfit, Spare: spare}
 		}
 	}
 	if next != nil {

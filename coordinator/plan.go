@@ -10,14 +10,15 @@ import (
 
 // plan returns the moves that give every bucket an owner that serves and
 // every node its even share, with the fewest moves. Shares differ by at most
-// one bucket per unit of weight.
+// one bucket per unit of weight. A node of weight 0 is a last resort: it has
+// buckets only while no node of a greater weight serves.
 //
 // It is a pure function of its arguments and walks nodes and services by
 // name, so that every node would plan the same. busy reports a bucket whose
 // last move is not taken yet: it stays where it is (rule P15), unless its
-// owner has failed. With orphansOnly, nothing else moves than buckets whose
-// owner does not serve.
-func plan(st *raftstore.State, busy func(service string, b hashmode.Bucket) bool, orphansOnly bool) []raftstore.Move {
+// owner has failed. Buckets whose owner does not serve always move; way says
+// how many others may, which can take several plans to even the shares out.
+func plan(st *raftstore.State, busy func(service string, b hashmode.Bucket) bool, way leeway) []raftstore.Move {
 	var moves []raftstore.Move
 	for _, name := range st.ServiceNames() {
 		nodes := serving(st, name)
@@ -25,8 +26,11 @@ func plan(st *raftstore.State, busy func(service string, b hashmode.Bucket) bool
 			continue // whoever has a bucket keeps it
 		}
 		d := newDeal(st, nodes, name, busy)
-		// While nobody serves, to move what has an owner would help nobody.
-		d.collect(orphansOnly || !st.Nodes[nodes[0]].Serves(name))
+		if d.way = way; !st.Nodes[nodes[0]].Serves(name) {
+			d.way = orphansAlone() // to move what has an owner would help nobody
+		}
+		d.left = d.way.left(name)
+		d.collect()
 		moves = append(moves, d.moves(name)...)
 	}
 	return moves
@@ -40,10 +44,15 @@ type deal struct {
 	answering map[string]bool
 	busy      func(hashmode.Bucket) bool
 	nodes     []string       // that serve, by name
+	takers    []string       // those of them that share the buckets
 	target    map[string]int // buckets that each shall have
 	have      map[string]int // buckets that each has or has been given
 	loose     []hashmode.Bucket
 	gives     map[string]*hashmode.Set
+	claims    map[hashmode.Bucket]string // who would rather have a bucket, and shall
+	way       leeway
+	slack     int // how many buckets beyond its share a node may keep
+	left      int // how many buckets that have an owner may move; below zero: all
 }
 
 // serving lists, by name, the nodes that can be given buckets of the service
@@ -60,10 +69,11 @@ func newDeal(st *raftstore.State, nodes []string, service string, busy func(stri
 	d := &deal{
 		state:   st,
 		service: st.Services[service], answering: st.Answering(service),
-		nodes: nodes,
-		busy:  func(b hashmode.Bucket) bool { return busy(service, b) },
-		have:  map[string]int{},
-		gives: map[string]*hashmode.Set{},
+		nodes:  nodes,
+		takers: takersOf(st, nodes),
+		busy:   func(b hashmode.Bucket) bool { return busy(service, b) },
+		have:   map[string]int{},
+		gives:  map[string]*hashmode.Set{},
 	}
 	for _, name := range nodes {
 		d.gives[name] = &hashmode.Set{}
@@ -79,7 +89,8 @@ func newDeal(st *raftstore.State, nodes []string, service string, busy func(stri
 			pool--
 		}
 	}
-	d.target = shares(pool, d.nodes, d.weight, d.have, pinned)
+	d.target = d.targets(pool, pinned)
+	d.claims = d.claimed(pinned)
 	return d
 }
 
@@ -115,20 +126,27 @@ func (d *deal) fixed(b hashmode.Bucket) bool {
 }
 
 // collect takes the buckets that are to move: orphans, buckets away from the
-// node that they are pinned to, and what a node has beyond its share.
-func (d *deal) collect(orphansOnly bool) {
+// node that they are pinned to or that claims them, and what a node has beyond
+// its share.
+func (d *deal) collect() {
 	var spare []hashmode.Bucket
 	for b := len(d.service.Map) - 1; b >= 0; b-- {
 		bucket := hashmode.Bucket(b)
-		owner, pin := d.ownerOf(bucket), d.pinOf(bucket)
+		owner, pin, claim := d.ownerOf(bucket), d.pinOf(bucket), d.claims[bucket]
 		switch {
 		case d.fixed(bucket):
-		case pin != "" && owner != pin && (owner == "" || !orphansOnly):
+		case pin != "" && owner != pin && (owner == "" || d.way.even):
 			d.have[owner]--
 			d.give(bucket, pin)
 		case owner == "":
 			d.loose = append(d.loose, bucket)
-		case pin == "" && !orphansOnly:
+		case pin != "" || owner == claim:
+		case claim != "":
+			if d.mayMove(bucket) {
+				d.have[owner]--
+				d.give(bucket, claim)
+			}
+		default:
 			spare = append(spare, bucket)
 		}
 	}
@@ -137,12 +155,21 @@ func (d *deal) collect(orphansOnly bool) {
 		return cmp.Compare(d.wantedBack(b), d.wantedBack(a))
 	})
 	for _, b := range spare {
-		if owner := d.ownerOf(b); d.have[owner] > d.target[owner] {
+		if owner := d.ownerOf(b); d.have[owner] > d.target[owner]+d.slack && d.mayMove(b) {
 			d.have[owner]--
 			d.loose = append(d.loose, b)
 		}
 	}
 	slices.Sort(d.loose)
+}
+
+// mayMove reports whether a bucket that has an owner may move, and counts it.
+func (d *deal) mayMove(b hashmode.Bucket) bool {
+	if d.left == 0 || d.way.spent[d.service.Name].Has(b) {
+		return false
+	}
+	d.left--
+	return true
 }
 
 // wantedBack is 1 if a node that is short of buckets has flows in b.
@@ -167,7 +194,9 @@ func (d *deal) give(b hashmode.Bucket, node string) {
 func (d *deal) moves(service string) []raftstore.Move {
 	var rest []hashmode.Bucket
 	for _, b := range d.loose {
-		if i := slices.IndexFunc(d.service.Map[b].From, d.short); i >= 0 {
+		if claim := d.claims[b]; claim != "" && d.short(claim) {
+			d.give(b, claim)
+		} else if i := slices.IndexFunc(d.service.Map[b].From, d.short); i >= 0 {
 			d.give(b, d.service.Map[b].From[i])
 		} else {
 			rest = append(rest, b)
@@ -185,58 +214,11 @@ func (d *deal) moves(service string) []raftstore.Move {
 	return moves
 }
 
-// neediest is the first node by name below its share, or the one that is
+// neediest is the first taker by name below its share, or the one that is
 // least above it.
 func (d *deal) neediest() string {
-	return slices.MinFunc(d.nodes, func(a, b string) int {
+	return slices.MinFunc(d.takers, func(a, b string) int {
 		over := func(n string) int { return max(d.have[n]-d.target[n], -1) }
 		return cmp.Compare(over(a), over(b))
 	})
-}
-
-// shares returns how many of the buckets each node shall have: its part by
-// weight, rounded down, and one more for those that have most already, so
-// that rounding moves nothing. A node with more pinned buckets than its part
-// keeps them, and the others share the rest.
-func shares(buckets int, nodes []string, weight func(string) int, have, pinned map[string]int) map[string]int {
-	target := map[string]int{}
-	open := slices.Clone(nodes)
-	for {
-		total := 0
-		for _, n := range open {
-			total += weight(n)
-		}
-		w := weight
-		if total == 0 { // only last resorts are left
-			w, total = func(string) int { return 1 }, len(open)
-		}
-		full := slices.IndexFunc(open, func(n string) bool { return pinned[n] > buckets*w(n)/total+1 })
-		if full < 0 || len(open) == 1 {
-			dealRest(target, buckets, total, open, w, have)
-			return target
-		}
-		target[open[full]] = pinned[open[full]]
-		buckets -= pinned[open[full]]
-		open = slices.Delete(open, full, full+1)
-	}
-}
-
-// dealRest gives each open node its part and deals what rounding left over to
-// those whose part was rounded.
-func dealRest(target map[string]int, buckets, total int, open []string, weight func(string) int, have map[string]int) {
-	left := buckets
-	var rounded []string
-	for _, n := range open {
-		target[n] = buckets * weight(n) / total
-		left -= target[n]
-		if buckets*weight(n)%total != 0 {
-			rounded = append(rounded, n)
-		}
-	}
-	slices.SortStableFunc(rounded, func(a, b string) int {
-		return cmp.Compare(have[b]-target[b], have[a]-target[a])
-	})
-	for _, n := range rounded[:left] {
-		target[n]++
-	}
 }

@@ -34,6 +34,8 @@ type Store interface {
 	// Resign has the others hear no leader here any more, whatever this one's
 	// Raft still does. Only the end of the agent may follow.
 	Resign()
+	// SetWeight says what this node asks to be taken for from now on.
+	SetWeight(weight int)
 	// Halted says why the state can no longer be followed, or nil.
 	Halted() error
 }

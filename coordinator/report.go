@@ -68,6 +68,8 @@ func (c *Coordinator) report(accounts map[string]account, flows map[string]map[s
 	for _, name := range st.ServiceNames() {
 		s.Services = append(s.Services, serviceStatus(st, name, known, flows))
 	}
+	now := time.Now()
+	s.tellHolds(now, st, c.leader.ledger.holds(now, st), c.leader.ledger.queues())
 	s.Warnings = append(s.Warnings, warnings(s)...)
 	return s
 }

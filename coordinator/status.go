@@ -54,8 +54,18 @@ type NodeStatus struct {
 	// Restarting: the node has asked to be waited for.
 	Restarting bool   `json:"restarting,omitempty"`
 	Version    string `json:"version,omitempty"`
+	// Queue is the length of the node's run queue per processor.
+	Queue float64 `json:"queue"`
 	// Problems are what the node says is wrong with it.
 	Problems []string `json:"problems,omitempty"`
+	// Losses is how often the node has failed lately: good conduct has it
+	// forgotten.
+	Losses int `json:"losses,omitempty"`
+	// HeldUntil is when the node will have proved itself and is given buckets,
+	// if nothing happens meanwhile: RFC 3339, by the leader's clock. HeldMS is
+	// how long that is, in milliseconds.
+	HeldUntil string `json:"held_until,omitempty"`
+	HeldMS    int64  `json:"held_ms,omitempty"`
 }
 
 // ServiceStatus is one service and who answers for which of its buckets.
@@ -69,6 +79,8 @@ type ServiceStatus struct {
 	Prefix  int    `json:"prefix,omitempty"`
 	Buckets int    `json:"buckets"`
 	Seed    uint32 `json:"seed"`
+	// Balance is "even", or "load" for shares that follow the nodes' load.
+	Balance string `json:"balance,omitempty"`
 	// Ports that the service names; empty means everything.
 	Ports []string `json:"ports"`
 	// Nodes lists every node, also those without a bucket.
@@ -102,6 +114,12 @@ type ShareStatus struct {
 	// DrainLeftMS is the time until all drains of the node are over at the
 	// latest.
 	DrainLeftMS int64 `json:"drain_left_ms,omitempty"`
+	// HeldUntil and HeldMS are the node's, or its own for this service, which it
+	// could not serve lately.
+	HeldUntil string `json:"held_until,omitempty"`
+	HeldMS    int64  `json:"held_ms,omitempty"`
+	// Why says why the node is given no bucket, in words.
+	Why string `json:"why,omitempty"`
 }
 
 // Which is the answer to `earshot which`.

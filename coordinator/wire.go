@@ -18,6 +18,7 @@ const (
 	pathForget  = "/v1/forget"
 	pathWhose   = "/v1/whose"
 	pathHear    = "/v1/hear"
+	pathHeat    = "/v1/heat"
 )
 
 // renewal asks the leader for a lease.
@@ -44,6 +45,10 @@ type renewal struct {
 	Unfit map[string]string `json:"unfit,omitempty"`
 	// Spare has what it can answer for all the same if nobody serves it.
 	Spare map[string]bool `json:"spare,omitempty"`
+	// Profile is nil from a node of an older version.
+	Profile *profile `json:"profile,omitempty"`
+	// Queue is the length of the node's run queue per processor.
+	Queue float64 `json:"queue,omitempty"`
 }
 
 // grant is the leader's yes: the lease holds from the sending of the request

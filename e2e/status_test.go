@@ -23,13 +23,17 @@ type status struct {
 }
 
 type nodeStatus struct {
-	Name    string `json:"name"`
-	Listen  string `json:"listen"`
-	State   string `json:"state"`
-	Alive   bool   `json:"alive"`
-	Weight  int    `json:"weight"`
-	LeaseMS int64  `json:"lease_ms"`
-	Voter   bool   `json:"voter"`
+	Name      string   `json:"name"`
+	Listen    string   `json:"listen"`
+	State     string   `json:"state"`
+	Alive     bool     `json:"alive"`
+	Weight    int      `json:"weight"`
+	LeaseMS   int64    `json:"lease_ms"`
+	Voter     bool     `json:"voter"`
+	Problems  []string `json:"problems"`
+	Losses    int      `json:"losses"`
+	HeldUntil string   `json:"held_until"`
+	HeldMS    int64    `json:"held_ms"`
 }
 
 type serviceStatus struct {
@@ -44,13 +48,15 @@ type serviceStatus struct {
 }
 
 type share struct {
-	Name    string `json:"name"`
-	Own     string `json:"own"`
-	Inherit string `json:"inherit"`
-	Waiting string `json:"waiting"`
-	Drain   string `json:"drain"`
-	Unfit   string `json:"unfit"`
-	Flows   int    `json:"flows"`
+	Name      string `json:"name"`
+	Own       string `json:"own"`
+	Inherit   string `json:"inherit"`
+	Waiting   string `json:"waiting"`
+	Drain     string `json:"drain"`
+	Unfit     string `json:"unfit"`
+	Flows     int    `json:"flows"`
+	Why       string `json:"why"`
+	HeldUntil string `json:"held_until"`
 }
 
 // statusOf asks a node's agent.

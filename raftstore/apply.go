@@ -3,6 +3,7 @@ package raftstore
 import (
 	"fmt"
 	"maps"
+	"slices"
 
 	"earshot/hashmode"
 )
@@ -55,6 +56,12 @@ func (s *State) apply(index, term uint64, c Command) (bool, error) {
 		return s.forget(index, term, *c.Forget)
 	case c.Redefine != nil:
 		return s.redefine(index, *c.Redefine)
+	case c.Profile != nil:
+		return s.profile(*c.Profile)
+	case c.Formed != nil:
+		return s.formed(term, *c.Formed)
+	case c.Credit != nil:
+		return s.credit(term, *c.Credit)
 	}
 	return false, fmt.Errorf("apply: %w: it says nothing", ErrCommand)
 }
@@ -88,6 +95,7 @@ func (s *State) join(index uint64, c Join) (bool, error) {
 	}
 	if old.ServerID != c.ServerID {
 		n.Changed, n.Failed, n.Rest, n.RestBy, n.Unfit, n.Spare = index, false, 0, 0, nil, nil
+		n = s.onProbation(n)
 	}
 	s.Nodes[c.Name] = n
 	return true, nil
@@ -127,6 +135,9 @@ func (s *State) wish(c Wish) (bool, error) {
 	}
 	old := n
 	n.Out, n.Cut = c.Out, c.Out && c.Cut
+	if !c.Out {
+		n = n.trusted() // the operator says so
+	}
 	if n.equal(old) {
 		return false, nil
 	}
@@ -150,7 +161,10 @@ func (s *State) assign(index uint64, c Assign) (bool, error) {
 	if c.Epoch != s.Epoch {
 		return false, fmt.Errorf("assign: %w (epoch %d, now %d)", ErrStale, c.Epoch, s.Epoch)
 	}
-	return len(c.Moves) > 0, s.move(index, c.Moves)
+	if err := s.move(index, c.Moves); err != nil {
+		return false, err
+	}
+	return len(c.Moves) > 0, s.keepShares(c.Shares)
 }
 
 // move carries out moves of any kind.
@@ -273,6 +287,7 @@ func (s *State) death(index, term uint64, c Death) (bool, error) {
 		return false, err
 	}
 	n.Failed, n.Changed, n.Rest, n.RestBy = true, index, 0, 0
+	n = s.lost(n, "")
 	s.Nodes[c.Node] = n
 	if err := s.move(index, c.Moves); err != nil {
 		return false, err
@@ -326,6 +341,7 @@ func (s *State) comeBack(index, term uint64, c Return) (bool, error) {
 		return false, nil
 	}
 	n.Failed, n.Changed = false, index
+	n = s.onProbation(n)
 	s.Nodes[c.Node] = n
 	return true, nil
 }
@@ -354,6 +370,11 @@ func (s *State) fitness(c Fitness) (bool, error) {
 	}
 	if maps.Equal(n.Unfit, c.Unfit) && maps.Equal(n.Spare, c.Spare) {
 		return false, nil
+	}
+	for _, service := range slices.Sorted(maps.Keys(c.Unfit)) {
+		if _, before := n.Unfit[service]; !before {
+			n = s.lost(n, service)
+		}
 	}
 	n.Unfit, n.Spare = maps.Clone(c.Unfit), maps.Clone(c.Spare)
 	s.Nodes[c.Node] = n

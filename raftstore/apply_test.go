@@ -207,7 +207,7 @@ func (h *history) redefine(s *State) Command {
 }
 
 func (h *history) command(s *State) Command {
-	switch rapid.IntRange(0, 11).Draw(h.t, "kind") {
+	switch rapid.IntRange(0, 15).Draw(h.t, "kind") {
 	case 0:
 		return Command{Tick: &Tick{}}
 	case 1:
@@ -226,10 +226,20 @@ func (h *history) command(s *State) Command {
 		return Command{Return: &Return{Node: h.node(), Term: h.near(h.term, "term")}}
 	case 8:
 		return Command{Rest: &Rest{Node: h.node(), For: time.Duration(s.Index%3) * time.Second}}
-	case 10:
+	case 14:
 		return h.redefine(s)
 	case 9:
 		return Command{Forget: &Forget{Node: h.node(), Term: h.near(h.term, "term"), Epoch: h.near(s.Epoch, "epoch"), Moves: h.moves()}}
+	case 10:
+		return Command{Formed: &Formed{Term: h.near(h.term, "term")}}
+	case 11:
+		n := h.node()
+		return Command{Credit: &Credit{Node: n, Term: h.near(h.term, "term"), Since: s.Nodes[n].Changed, Trust: rapid.Bool().Draw(h.t, "trust"), Forgive: []string{""}}}
+	case 12:
+		n := h.node()
+		return Command{Profile: &Profile{Node: n, ServerID: s.Nodes[n].ServerID, Weight: int(s.Index % 5), Prefer: map[string]string{"web": h.buckets()}}}
+	case 13:
+		return Command{Fitness: &Fitness{Node: h.node(), Unfit: map[string]string{"web": "ill"}}}
 	}
 	return Command{Assign: &Assign{Epoch: h.near(s.Epoch, "epoch"), Moves: h.moves()}}
 }
@@ -296,7 +306,7 @@ func TestApplyIsDeterministicAndLeavesItsInputs(t *testing.T) {
 			if !reflect.DeepEqual(first, second) || fmt.Sprint(firstErr) != fmt.Sprint(secondErr) {
 				t.Fatalf("two nodes apply %+v to %+v (%v) and %+v (%v)", c, first, firstErr, second, secondErr)
 			}
-			if c.Death == nil && c.Return == nil {
+			if c.Death == nil && c.Return == nil && c.Formed == nil && c.Credit == nil {
 				break
 			}
 		}
@@ -310,7 +320,7 @@ func TestStatesAreSound(t *testing.T) {
 		if after.Index != before.Index+1 || after.Epoch < before.Epoch || after.Epoch > before.Epoch+1 {
 			t.Fatalf("index %d→%d, epoch %d→%d", before.Index, after.Index, before.Epoch, after.Epoch)
 		}
-		same := reflect.DeepEqual(before.Nodes, after.Nodes) && reflect.DeepEqual(before.Services, after.Services)
+		same := reflect.DeepEqual(before.Nodes, after.Nodes) && reflect.DeepEqual(before.Services, after.Services) && before.Formed == after.Formed
 		if same != (after.Epoch == before.Epoch) && c.Pin == nil && c.Assign == nil && c.Death == nil {
 			t.Fatalf("%+v: the same: %v, epoch %d→%d", c, same, before.Epoch, after.Epoch)
 		}
@@ -417,7 +427,7 @@ func everyCommand() []Command {
 }
 
 func TestGoldenCommands(t *testing.T) {
-	for name, commands := range map[string][]Command{"commands-1.jsonl": everyCommand(), "commands-2.jsonl": format2(), "commands-3.jsonl": {byNetwork()}} {
+	for name, commands := range map[string][]Command{"commands-1.jsonl": everyCommand(), "commands-2.jsonl": format2(), "commands-3.jsonl": format3()} {
 		var lines []byte
 		for _, c := range commands {
 			data, err := c.Encode()

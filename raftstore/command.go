@@ -46,6 +46,9 @@ type Command struct {
 	Fitness  *Fitness  `json:"fitness,omitempty"`
 	Forget   *Forget   `json:"forget,omitempty"`
 	Redefine *Redefine `json:"redefine,omitempty"`
+	Profile  *Profile  `json:"profile,omitempty"`
+	Formed   *Formed   `json:"formed,omitempty"`
+	Credit   *Credit   `json:"credit,omitempty"`
 }
 
 // Tick changes nothing. A leader commits one when it begins, so that it knows
@@ -98,6 +101,9 @@ func (m Move) String() string { return fmt.Sprintf("%s %s to %s", m.Service, m.B
 type Assign struct {
 	Epoch uint64 `json:"epoch"`
 	Moves []Move `json:"moves"`
+	// Shares are what the nodes have after moves because of the load, by service:
+	// nobody is to even them out again.
+	Shares map[string]map[string]Share `json:"shares,omitempty"`
 }
 
 // Pin moves buckets by hand and keeps them there. With Node empty it lets the

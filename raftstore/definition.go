@@ -32,6 +32,9 @@ type Definition struct {
 	Drain      time.Duration `json:"drain"`
 	OnFail     string        `json:"on_fail"`
 	QuorumLoss string        `json:"quorum_loss"`
+	// Balance is BalanceLoad for shares that follow the nodes' load; empty for
+	// even ones.
+	Balance string `json:"balance,omitempty"`
 }
 
 // What happens to the flows of a node that falls ill (Definition.OnFail).
@@ -71,6 +74,7 @@ func (d Definition) Fields() []Field {
 		{"drain", d.Drain},
 		{"on_fail", d.OnFail},
 		{"quorum_loss", d.QuorumLoss},
+		{"balance", d.balance()},
 	}
 }
 
@@ -85,6 +89,20 @@ func (d Definition) Differences(e Definition) []string {
 		}
 	}
 	return diffs
+}
+
+// BalanceEven and BalanceLoad are what shares can go by.
+const (
+	BalanceEven = "even"
+	BalanceLoad = "load"
+)
+
+// balance is what the shares go by.
+func (d Definition) balance() string {
+	if d.Balance == "" {
+		return BalanceEven
+	}
+	return d.Balance
 }
 
 // Check reports what makes the definition impossible beside the others: bad
@@ -105,6 +123,9 @@ func (d Definition) Check(others map[string]Service) error {
 	}
 	if d.HardwareAddr() == nil {
 		return fmt.Errorf("%w: service %s: mac %q is no MAC address", ErrDefinition, d.Name, d.MAC)
+	}
+	if d.Balance != "" && d.Balance != BalanceLoad {
+		return fmt.Errorf("%w: service %s: balance %q", ErrDefinition, d.Name, d.Balance)
 	}
 	for _, name := range slices.Sorted(maps.Keys(others)) {
 		if err := d.overlap(others[name].Definition); err != nil {

@@ -11,8 +11,8 @@ import (
 
 // CommandVersion is the newest format of commands that this program reads.
 // Format 2 brought Forget, and in Join the role and what the node reads; format
-// 3 Redefine, the hash mode sourcenet and, in Join, kernels without a queue, and what a
-// node can answer for that nobody serves.
+// 3 Redefine, the hash mode sourcenet, Profile, Formed, Credit, shares by load, in
+// Join kernels without a queue, and what a node can answer for that nobody serves.
 const CommandVersion = 3
 
 // ErrOldMember: a member of the cluster could not read the command.
@@ -26,6 +26,10 @@ var ErrTooOld = errors.New("the cluster has moved on to a newer version of earsh
 func (c Command) format() int {
 	switch {
 	case c.Redefine != nil:
+		return 3
+	case c.Assign != nil && len(c.Assign.Shares) > 0, c.Define != nil && c.Define.Definition.Balance != "":
+		return 3
+	case c.Profile != nil, c.Formed != nil, c.Credit != nil:
 		return 3
 	case c.Define != nil && c.Define.Definition.Hash == hashmode.SourceNet:
 		return 3
@@ -43,12 +47,7 @@ func (c Command) format() int {
 
 // format is the oldest format that can say what the state says.
 func (s *State) format() int {
-	for _, v := range s.Services {
-		if v.Hash == hashmode.SourceNet || v.Remapped > 0 {
-			return 3
-		}
-	}
-	if len(s.Removed) > 0 || slices.ContainsFunc(slices.Collect(maps.Values(s.Nodes)), func(n Node) bool { return n.NoQueue || len(n.Spare) > 0 }) {
+	if s.format3() {
 		return 3
 	}
 	for _, n := range s.Nodes {
@@ -57,6 +56,21 @@ func (s *State) format() int {
 		}
 	}
 	return 1
+}
+
+// format3 reports something in the state that format 2 has no place for.
+func (s *State) format3() bool {
+	for _, n := range s.Nodes {
+		if n.NoQueue || len(n.Spare) > 0 || len(n.Prefer) > 0 || n.Held || len(n.Losses) > 0 {
+			return true
+		}
+	}
+	for _, v := range s.Services {
+		if v.Hash == hashmode.SourceNet || v.Remapped > 0 || v.Balance != "" || len(v.Shares) > 0 {
+			return true
+		}
+	}
+	return s.Formed || len(s.Removed) > 0
 }
 
 // subject is the node that the command itself puts in the place of what the

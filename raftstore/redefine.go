@@ -67,6 +67,7 @@ func (s *State) redefine(index uint64, c Redefine) (bool, error) {
 			}
 		}
 		after.Map, after.Remapped = after.remap(before[name], index, former), index
+		after.Shares = nil // of buckets that are no more
 		s.Services[name] = after
 	}
 	return !reflect.DeepEqual(before, s.Services), nil

@@ -13,7 +13,7 @@ import (
 
 // StateVersion is the newest format of State in snapshots that this program
 // reads. Format 2 brought the nodes' roles and what they read, format 3 the
-// services that were removed and the hash mode sourcenet.
+// services that were removed, the hash mode sourcenet, and how nodes behave.
 const StateVersion = 3
 
 // State is the replicated state of a cluster: a plain value, the same on
@@ -29,6 +29,8 @@ type State struct {
 	// Removed names services that were taken out: a node that has one in its
 	// config still must not define it again. The map is shared: never write to it.
 	Removed map[string]bool `json:"removed,omitempty"`
+	// Formed: the first formation of the cluster is over.
+	Formed bool `json:"formed,omitempty"`
 }
 
 // Node is a member of the cluster.
@@ -67,6 +69,15 @@ type Node struct {
 	// answer for all the same if nobody serves them: true if it passes the
 	// check for that case. The map is shared: never write to it.
 	Spare map[string]bool `json:"spare,omitempty"`
+	// Held: the node came, or came back, and has to prove itself before it is
+	// given buckets that another can have.
+	Held bool `json:"held,omitempty"`
+	// Losses counts how often, lately, the node was lost: to the cluster under
+	// "", to a service under its name. The map is shared: never write to it.
+	Losses map[string]int `json:"losses,omitempty"`
+	// Prefer has, by service, the buckets that the node would have rather than
+	// others, as hashmode.Set writes them. The map is shared: never write to it.
+	Prefer map[string]string `json:"prefer,omitempty"`
 }
 
 // Serves reports whether the node can be given buckets of the service.
@@ -106,6 +117,9 @@ type Service struct {
 	Remapped uint64 `json:"remapped,omitempty"`
 	// Map has one slot for each bucket.
 	Map Map `json:"map"`
+	// Shares are what the nodes had, by name, when the load last moved a bucket:
+	// uneven ones that are to stay. The map is shared: never write to it.
+	Shares map[string]Share `json:"shares,omitempty"`
 }
 
 // Spec is the hash of the service.

@@ -36,7 +36,7 @@ type Options struct {
 	Peers   []string      // addresses ip:port that find the cluster; may hold Listen
 	DataDir string        // made if there is none
 	Key     Key           // the cluster key
-	Weight  int           // the node's share
+	Weight  int           // the node's share; below zero when it is not known yet
 	Witness bool          // the node votes and never answers
 	NoQueue bool          // the node's kernel cannot hold packets
 	Lease   time.Duration // Raft's times follow from it
@@ -114,6 +114,8 @@ type Store struct {
 	ended     bool
 	proposals sync.WaitGroup
 	heard     map[string]int // by server id, what a program reads
+
+	weight atomic.Int64 // as Options.Weight
 }
 
 // Open locks the data directory and takes the peer port, so that what is wrong
@@ -147,6 +149,7 @@ func newStore(o Options, d *disk) *Store {
 		listeners: map[chan struct{}]struct{}{},
 	}
 	s.state.Store(NewState())
+	s.weight.Store(int64(o.Weight))
 	return s
 }
 

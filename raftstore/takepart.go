@@ -172,7 +172,7 @@ func (s *Store) wish() request {
 	rec := s.disk.record()
 	return request{
 		Join: Join{
-			Name: rec.Name, ServerID: rec.ServerID, Listen: s.Addr(), Weight: s.options.Weight,
+			Name: rec.Name, ServerID: rec.ServerID, Listen: s.Addr(), Weight: s.ownWeight(),
 			Witness: s.options.Witness, Reads: CommandVersion, NoQueue: s.options.NoQueue,
 		},
 		Resumed: rec.Joined,

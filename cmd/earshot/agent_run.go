@@ -63,7 +63,7 @@ func runAgent(ctx context.Context, cfg config, logger *slog.Logger) error {
 	defer closePlane()
 	store, err := raftstore.Open(raftstore.Options{
 		Name: cfg.Node, Listen: listen, Peers: peers, DataDir: cfg.DataDir,
-		Key: key, Weight: cfg.Weight, Witness: cfg.witness(), Lease: cfg.Lease, Log: logger,
+		Key: key, Weight: cfg.Weight.start(), Witness: cfg.witness(), Lease: cfg.Lease, Log: logger,
 		NoQueue: plane.Queue() == nft.QueueNone,
 	})
 	if err != nil {
@@ -91,6 +91,7 @@ func runAgent(ctx context.Context, cfg config, logger *slog.Logger) error {
 			}
 			return settings, err
 		},
+		Weight: cfg.Weight.source(), Damping: cfg.Damping, Prefer: cfg.Prefer,
 	}, store, plane, coordinator.NewPeers(store.Client()), logger)
 	return runParts(ctx, cfg, c, store, control, logger)
 }

@@ -131,6 +131,11 @@ func checkHost(cfg config) []nft.Finding {
 		listen.What += " is " + address
 	}
 	findings := []nft.Finding{key, listen}
+	if _, err := cfg.Weight.read(); err != nil {
+		findings = append(findings, nft.Finding{
+			What: "weight", Severity: nft.Warn, Err: err, Mend: "until the file holds a number, the node keeps the weight that the cluster knows, or 1",
+		})
+	}
 	if warning := coordinator.SizeWarning(nodesNamed(cfg)); warning != "" {
 		findings = append(findings, nft.Finding{
 			What: fmt.Sprintf("peers names %s", plural(nodesNamed(cfg), "node")), Severity: nft.Warn, Err: errors.New(warning),

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/viper"
 
+	"earshot/coordinator"
 	"earshot/coordinator/health"
 	"earshot/coordinator/hook"
 	"earshot/raftstore"
@@ -39,10 +40,13 @@ type config struct {
 	// back; zero: not at all.
 	RestartLease time.Duration
 	Role         string
-	Weight       int
 	// WatchConfig: the file is read again when it changes.
 	WatchConfig bool
 	Hooks       hook.Config
+	Weight      weight
+	Damping     coordinator.Damping
+	// Prefer has, by service, the buckets that this node would rather have.
+	Prefer map[string]string
 	// Services, sorted by name.
 	Services []raftstore.Definition
 	// Checks of this node's own servers, by service.
@@ -69,20 +73,23 @@ const (
 // rawConfig is the file as text: types and unknown keys have been judged
 // before, values not yet.
 type rawConfig struct {
-	Node         string
-	Listen       string
-	Peers        []string
-	KeyFile      string `mapstructure:"key_file"`
-	DataDir      string `mapstructure:"data_dir"`
-	Socket       string
-	Lease        string
-	RestartLease string `mapstructure:"restart_lease"`
-	Role         string
-	Weight       string
-	WatchConfig  string `mapstructure:"watch_config"`
-	HookTimeout  string `mapstructure:"hook_timeout"`
-	Hooks        map[string]any
-	Services     map[string]rawService
+	Node          string
+	Listen        string
+	Peers         []string
+	KeyFile       string `mapstructure:"key_file"`
+	DataDir       string `mapstructure:"data_dir"`
+	Socket        string
+	Lease         string
+	RestartLease  string `mapstructure:"restart_lease"`
+	Role          string
+	Weight        string
+	WatchConfig   string `mapstructure:"watch_config"`
+	HookTimeout   string `mapstructure:"hook_timeout"`
+	Hooks         map[string]any
+	Mature        string
+	Round         string
+	MovesPerRound string `mapstructure:"moves_per_round"`
+	Services      map[string]rawService
 }
 
 // rawService is one service of the file.
@@ -98,6 +105,8 @@ type rawService struct {
 	Drain      string
 	OnFail     string `mapstructure:"on_fail"`
 	QuorumLoss string `mapstructure:"quorum_loss"`
+	Balance    string
+	Prefer     string
 }
 
 // loadConfig reads the file and the environment. It changes nothing. All that

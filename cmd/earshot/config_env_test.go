@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"earshot/coordinator"
 	"earshot/coordinator/event"
 	"earshot/coordinator/hook"
 )
@@ -19,6 +20,7 @@ func TestEnvironment(t *testing.T) {
 	for name, value := range map[string]string{
 		"NODE": "n9", "LISTEN": "eth3", "PEERS": "10.0.0.1, 10.0.0.2:99", "KEY_FILE": "/k", "DATA_DIR": "/d", "SOCKET": "/s",
 		"LEASE": "1s", "RESTART_LEASE": "3s", "ROLE": "node", "WEIGHT": "7", "HOOK_TIMEOUT": "1s", "HOOKS_ON_GAIN": "true 'a b'",
+		"MATURE": "7s", "ROUND": "2s", "MOVES_PER_ROUND": "9", "SERVICES_WEB_PREFER": "3", "SERVICES_WEB_BALANCE": "load",
 		"SERVICES_WEB_ADDRESS": "10.0.0.9/24", "SERVICES_WEB_INTERFACE": "eth7", "SERVICES_WEB_HASH": "sourceip-sourceport",
 		"SERVICES_WEB_PORTS": "tcp/80,udp/80", "SERVICES_WEB_BUCKETS": "16", "SERVICES_WEB_MAC": "01:00:5e:01:01:01",
 		"SERVICES_WEB_MAC_MODE": "multicast", "SERVICES_WEB_DRAIN": "5s", "SERVICES_WEB_ON_FAIL": "drain",
@@ -34,12 +36,15 @@ func TestEnvironment(t *testing.T) {
 	want.File = got.File
 	want.Node, want.Listen, want.Peers = "n9", "eth3:7440", []string{"10.0.0.1:7440", "10.0.0.2:99"}
 	want.KeyFile, want.DataDir, want.Socket = "/k", "/d", "/s"
-	want.Lease, want.RestartLease, want.Weight = time.Second, 3*time.Second, 7
+	want.Lease, want.RestartLease, want.Weight = time.Second, 3*time.Second, weight{Fixed: 7}
 	want.Hooks = hook.Config{Timeout: time.Second, Commands: map[event.Type][]string{event.Gain: {"true", "a b"}}}
+	want.Damping = coordinator.Damping{Mature: 7 * time.Second, Round: 2 * time.Second, MovesPerRound: 9}
+	want.Prefer = map[string]string{"web": "3"}
 	web := &want.Services[0]
 	web.Address, web.Interface, web.Hash = mustPrefix("10.0.0.9/24"), "eth7", "sourceip-sourceport"
 	web.Ports, web.Buckets, web.MAC, web.Drain = []string{"tcp/80", "udp/80"}, 16, "01:00:5e:01:01:01", 5*time.Second
 	got.Values = nil // TestValues
+	web.Balance = "load"
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}

@@ -71,6 +71,9 @@ func configKeys() []configKey {
 		{name: "watch_config", kind: truth, fallback: "false"},
 		{name: "hook_timeout", kind: duration, fallback: hook.DefaultTimeout.String()},
 		{name: "hooks", kind: mapping},
+		{name: "mature", kind: duration, fallback: "5s"},
+		{name: "round", kind: duration, fallback: "1s"},
+		{name: "moves_per_round", kind: number, fallback: "256"},
 		{name: "services", kind: mapping},
 	}
 }
@@ -98,6 +101,8 @@ func serviceKeys() []configKey {
 		{name: "drain", kind: duration, fallback: (10 * time.Minute).String()},
 		{name: "on_fail", kind: text, fallback: "drain"},
 		{name: "quorum_loss", kind: text, fallback: "fence"},
+		{name: "balance", kind: text, fallback: "even"},
+		{name: "prefer", kind: text},
 		{name: "check", kind: checks},
 		{name: "fallback_check", kind: checks},
 	}

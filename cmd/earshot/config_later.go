@@ -14,8 +14,6 @@ type laterRule struct {
 // one takes its line out.
 func laterRules() []laterRule {
 	return []laterRule{
-		{"weight", is("cores"), "weights by cores come in a later version; write a number"},
-		{"weight", startsWith("file:"), "weights from a file come in a later version; write a number"},
 		{"quorum_loss", is("survive"), "survive comes in a later version; use fence"},
 	}
 }
@@ -35,8 +33,4 @@ func (l *loader) later(path, value string) bool {
 
 func is(word string) func(string) bool {
 	return func(value string) bool { return value == word }
-}
-
-func startsWith(prefix string) func(string) bool {
-	return func(value string) bool { return strings.HasPrefix(value, prefix) }
 }

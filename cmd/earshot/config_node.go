@@ -33,7 +33,6 @@ const (
 func (c config) witness() bool { return c.Role == roleWitness }
 
 const (
-	maxWeight      = 1000
 	maxNodeName    = 63
 	maxServiceName = 24
 )
@@ -49,9 +48,10 @@ func (l *loader) convert(raw rawConfig) config {
 		DataDir:      l.path("data_dir", raw.DataDir),
 		Socket:       l.path("socket", raw.Socket),
 		Lease:        l.lease(raw.Lease),
-		RestartLease: l.restartLease(raw.RestartLease),
+		RestartLease: l.between("restart_lease", raw.RestartLease, 0, maxRestartLease),
 		Role:         l.oneOf("role", raw.Role, roleNode, roleWitness),
 		Weight:       l.weight(raw.Weight),
+		Damping:      l.damping(raw),
 	}
 	cfg.WatchConfig = l.truth("watch_config", raw.WatchConfig)
 	cfg.Hooks = l.hooks(raw)
@@ -63,6 +63,7 @@ func (l *loader) convert(raw rawConfig) config {
 			l.refuse(serviceKey(service, "fallback_check"), "is for a service with a check")
 		}
 	}
+	cfg.Prefer = l.prefer(raw.Services, cfg.Services)
 	l.strangers(cfg)
 	cfg.Warnings = l.warnings
 	return cfg
@@ -206,31 +207,12 @@ func (l *loader) lease(s string) time.Duration {
 	return lease
 }
 
-func (l *loader) restartLease(s string) time.Duration {
-	d := l.duration("restart_lease", s)
-	if !l.refused("restart_lease") && (d < 0 || d > maxRestartLease) {
-		l.refuse("restart_lease", "%v is out of range (0s to %v)", d, maxRestartLease)
-	}
-	return d
-}
-
 func (l *loader) duration(key, s string) time.Duration {
 	d, err := time.ParseDuration(s)
 	if err != nil {
 		l.refuse(key, "%q is no duration (write it as in 300ms, 10s or 5m)", s)
 	}
 	return d
-}
-
-func (l *loader) weight(s string) int {
-	if l.later("weight", s) {
-		return 0
-	}
-	n, err := strconv.Atoi(s)
-	if err != nil || n < 1 || n > maxWeight {
-		l.advise("a node that is to answer nothing is taken out with `earshot out`", "weight", "%q is no weight (1 to %d)", s, maxWeight)
-	}
-	return n
 }
 
 // truth reads true or false; viper writes them as 1 and 0.

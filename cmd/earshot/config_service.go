@@ -47,6 +47,9 @@ func (l *loader) convertService(name string, raw rawService) raftstore.Definitio
 		QuorumLoss: l.oneOf(key("quorum_loss"), raw.QuorumLoss, "fence"),
 	}
 	d.Prefix = l.prefix(key("prefix"), raw.Prefix, d.Address.Addr(), d.Hash)
+	if l.oneOf(key("balance"), raw.Balance, raftstore.BalanceEven, raftstore.BalanceLoad) == raftstore.BalanceLoad {
+		d.Balance = raftstore.BalanceLoad
+	}
 	d.MAC = l.mac(key("mac"), raw.MAC, d.Address, d.MACMode)
 	if d.Drain < 0 {
 		l.refuse(key("drain"), "%v is below zero", d.Drain)

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"earshot/coordinator"
 	"earshot/coordinator/event"
 	"earshot/coordinator/hook"
 	"earshot/hashmode"
@@ -114,8 +115,9 @@ func defaults() config {
 	return config{
 		Node: "n1", Listen: "192.168.56.11:7440", Peers: []string{"192.168.56.11:7440", "192.168.56.12:7440"},
 		KeyFile: "/etc/earshot/key", DataDir: "/var/lib/earshot", Socket: "/run/earshot.sock",
-		Lease: 300 * time.Millisecond, RestartLease: 10 * time.Second, Role: "node", Weight: 1,
-		Hooks: hook.Config{Timeout: hook.DefaultTimeout, Commands: map[event.Type][]string{}},
+		Lease: 300 * time.Millisecond, RestartLease: 10 * time.Second, Role: "node", Weight: weight{Fixed: 1},
+		Hooks:   hook.Config{Timeout: hook.DefaultTimeout, Commands: map[event.Type][]string{}},
+		Damping: coordinator.Damping{Mature: 5 * time.Second, Round: time.Second, MovesPerRound: 256},
 		Services: []raftstore.Definition{{
 			Name: "web", Address: mustPrefix("192.168.56.20/24"), Interface: "eth1", Hash: hashmode.SourceIP,
 			Buckets: 1024, MAC: "01:00:5e:28:38:14", MACMode: "multicast", Drain: 10 * time.Minute,
@@ -165,6 +167,9 @@ hook_timeout: 1m
 hooks:
   on_gain: "true 'a b' c"
   on_no_quorum: ["false", $HOME]
+mature: 1m
+round: 500ms
+moves_per_round: 0
 services:
   z-9: &z
     address: 10.0.0.9/32
@@ -177,6 +182,8 @@ services:
     drain: 0s
     on_fail: drain
     quorum_loss: fence
+    balance: load
+    prefer: "100,0-63"
   a.b: {address: 10.0.0.8/31, interface: eth1}
   net: {address: 10.0.0.7/24, interface: eth1, hash: sourcenet}
   net6: {address: "2001:db8::7/64", interface: eth1, hash: sourcenet}
@@ -188,10 +195,12 @@ services:
 	}
 	want := config{
 		File: file, Node: "a.b-c_1", Listen: "eth0:1", Peers: []string{"n1.example:7441", "[2001:db8::1]:7440", "[2001:db8::2]:7440"},
-		KeyFile: "/k", DataDir: "/d", Socket: "/s", Lease: 60 * time.Millisecond, Role: "node", Weight: 3,
+		KeyFile: "/k", DataDir: "/d", Socket: "/s", Lease: 60 * time.Millisecond, Role: "node", Weight: weight{Fixed: 3},
 		WatchConfig: true, Hooks: hook.Config{Timeout: time.Minute, Commands: map[event.Type][]string{
 			event.Gain: {"true", "a b", "c"}, event.NoQuorum: {"false", "$HOME"},
 		}},
+		Damping: coordinator.Damping{Mature: time.Minute, Round: 500 * time.Millisecond},
+		Prefer:  map[string]string{"z-9": "0-63,100"},
 		Services: []raftstore.Definition{
 			{
 				Name: "a.b", Address: mustPrefix("10.0.0.8/31"), Interface: "eth1", Hash: hashmode.SourceIP, Buckets: 1024,
@@ -212,7 +221,7 @@ services:
 			{
 				Name: "z-9", Address: mustPrefix("10.0.0.9/32"), Interface: "bond0.17", Hash: hashmode.SourceIPSourcePortDestPort,
 				Ports: []string{"tcp/53", "udp/53"}, Buckets: 65536, MAC: "01:00:5e:01:02:03", MACMode: "multicast",
-				OnFail: "drain", QuorumLoss: "fence",
+				OnFail: "drain", QuorumLoss: "fence", Balance: "load",
 			},
 		},
 	}

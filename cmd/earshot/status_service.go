@@ -64,6 +64,13 @@ func (r *statusText) service(s coordinator.ServiceStatus) {
 	if lost := parseBuckets(s.Ownerless); !lost.Empty() {
 		r.line("  %s", r.paint(red, "nobody answers "+plural(lost.Len(), "bucket")))
 	}
+	for _, sh := range shares {
+		if why := r.without(sh); why != "" {
+			for _, l := range wrap(why, 76) {
+				r.line("  %s", r.paint(yellow, l))
+			}
+		}
+	}
 	for _, move := range r.moves(shares) {
 		for _, l := range wrap(move, 76) {
 			r.line("  %s", r.paint(yellow, l))
@@ -170,6 +177,31 @@ func percent(n, total int) string {
 		return "100%"
 	}
 	return fmt.Sprintf("%.1f%%", float64(n)*100/float64(total))
+}
+
+// without says why a node that is in has no bucket, or is to be given none
+// yet, and until when.
+func (r *statusText) without(s share) string {
+	i := slices.IndexFunc(r.Nodes, func(n coordinator.NodeStatus) bool { return n.Name == s.Name })
+	if i >= 0 && r.Nodes[i].State != coordinator.StateIn {
+		return "" // said above
+	}
+	if s.HeldUntil == "" {
+		if s.Why == "" {
+			return ""
+		}
+		return s.Name + " has no bucket: " + s.Why
+	}
+	at := s.HeldUntil
+	if t, err := time.Parse(time.RFC3339, s.HeldUntil); err == nil {
+		at = t.Format(time.TimeOnly)
+	}
+	left := (time.Duration(s.HeldMS) * time.Millisecond).Round(time.Second)
+	text := fmt.Sprintf("%s is held until %s (%v)", s.Name, at, left)
+	if s.Why != "" {
+		text += ": " + s.Why
+	}
+	return text
 }
 
 // moves says which buckets are on their way: those that a node drains are now

@@ -157,7 +157,7 @@ func (r *statusText) crowded() bool { return len(r.Nodes) > crowd && !r.view.All
 
 // quiet reports that there is nothing to say of a node.
 func (r *statusText) quiet(n coordinator.NodeStatus) bool {
-	return n.State == coordinator.StateIn && n.Alive && (n.LeaseMS > 0 || witness(n)) && !n.Restarting && len(n.Problems) == 0 && n.Name != r.Cluster.Leader
+	return n.State == coordinator.StateIn && n.Alive && (n.LeaseMS > 0 || witness(n)) && !n.Restarting && n.HeldUntil == "" && len(n.Problems) == 0 && n.Name != r.Cluster.Leader
 }
 
 func (r *statusText) vote(n coordinator.NodeStatus) string {

@@ -113,6 +113,21 @@ func manyNodes() coordinator.Status {
 	return s
 }
 
+// nodeHeld is a cluster with nodes that are given nothing, each for a reason.
+func nodeHeld() coordinator.Status {
+	s := threeNodes()
+	until := "2026-11-21T15:04:05+01:00"
+	s.Nodes[0].Weight, s.Nodes[1].Losses, s.Nodes[1].HeldUntil, s.Nodes[1].HeldMS = 0, 3, until, 12345
+	dns, web := &s.Services[0], &s.Services[1]
+	for _, v := range s.Services {
+		v.Nodes[0] = coordinator.ShareStatus{Name: "n1", Why: "it is a last resort (weight 0), and others serve"}
+		v.Nodes[1] = coordinator.ShareStatus{Name: "n2", HeldUntil: until, HeldMS: 12345, Why: "it is back, and failed 3 times lately"}
+	}
+	web.Nodes[1].Own, web.Nodes[1].Why = "0-9", ""
+	dns.Nodes[2] = coordinator.ShareStatus{Name: "n3", Why: "it cannot serve: interface eth2 has no carrier"}
+	return s
+}
+
 func TestStatusText(t *testing.T) {
 	plain := statusView{}
 	pretty := statusView{terminal: terminal{Interactive: true, Color: true, Unicode: true}}
@@ -128,6 +143,7 @@ func TestStatusText(t *testing.T) {
 		{"ill", nodeIll(), plain},
 		{"leader-lost", leaderLost(), plain},
 		{"failed", nodeFailed(), plain},
+		{"held", nodeHeld(), plain},
 		{"many", manyNodes(), plain},
 		{"many-all", manyNodes(), statusView{All: true}},
 		{"empty", coordinator.Status{Cluster: coordinator.ClusterStatus{Node: "n1"}}, plain},

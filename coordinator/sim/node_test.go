@@ -97,6 +97,9 @@ func (n *node) start() {
 		return
 	}
 	cfg := coordinator.Config{Node: n.name, Version: "sim", Timing: w.timing, Witness: n.witness, Services: services(w)}
+	// Short, so that every fault meets nodes that are held, and the cluster
+	// comes to rest between two.
+	cfg.Damping = coordinator.Damping{Mature: w.timing.Lease / 4, Round: w.timing.Lease, MovesPerRound: 5}
 	kernel := coordinator.Kernel(kernelPort{p, n.kernel})
 	if n.witness { // as cmd/earshot has it
 		cfg.Services, kernel = nil, coordinator.NewBystander()

@@ -72,4 +72,6 @@ func (s storePort) Resign() {
 	s.store.Resign()
 }
 
+func (s storePort) SetWeight(weight int) { s.store.SetWeight(weight) }
+
 func (s storePort) Halted() error { return s.store.Halted() }

@@ -62,6 +62,7 @@ func (r *rig) clusterOf(lease time.Duration, mode hashmode.Mode, clients int, po
 	}
 	c := &cluster{Lab: l, agents: map[string]*coordinator.Client{}}
 	for _, n := range l.Nodes {
+		n.Config.Mature = "0s" // the trials kill one node after another
 		c.agents[n.Name] = coordinator.NewClient(n.Path("sock"))
 	}
 	return c, nil

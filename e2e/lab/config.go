@@ -9,18 +9,22 @@ import (
 // Config is an agent's config file. Zero fields are left out, so that the
 // agent's defaults hold.
 type Config struct {
-	Node     string             `yaml:"node,omitempty"`
-	Listen   string             `yaml:"listen,omitempty"`
-	Peers    []string           `yaml:"peers,omitempty,flow"`
-	KeyFile  string             `yaml:"key_file,omitempty"`
-	DataDir  string             `yaml:"data_dir,omitempty"`
-	Socket   string             `yaml:"socket,omitempty"`
-	Lease    Duration           `yaml:"lease,omitempty"`
-	Role     string             `yaml:"role,omitempty"`
-	Weight   string             `yaml:"weight,omitempty"`
-	Hooks    map[string]string  `yaml:"hooks,omitempty"`
-	Watch    bool               `yaml:"watch_config,omitempty"`
-	Services map[string]Service `yaml:"services,omitempty"`
+	Node    string            `yaml:"node,omitempty"`
+	Listen  string            `yaml:"listen,omitempty"`
+	Peers   []string          `yaml:"peers,omitempty,flow"`
+	KeyFile string            `yaml:"key_file,omitempty"`
+	DataDir string            `yaml:"data_dir,omitempty"`
+	Socket  string            `yaml:"socket,omitempty"`
+	Lease   Duration          `yaml:"lease,omitempty"`
+	Role    string            `yaml:"role,omitempty"`
+	Weight  string            `yaml:"weight,omitempty"`
+	Hooks   map[string]string `yaml:"hooks,omitempty"`
+	Watch   bool              `yaml:"watch_config,omitempty"`
+	// Mature and Round are texts, so that a zero can be written.
+	Mature        string             `yaml:"mature,omitempty"`
+	Round         string             `yaml:"round,omitempty"`
+	MovesPerRound int                `yaml:"moves_per_round,omitempty"`
+	Services      map[string]Service `yaml:"services,omitempty"`
 }
 
 // Service is one service of a Config.
@@ -36,6 +40,8 @@ type Service struct {
 	Drain         Duration `yaml:"drain,omitempty"`
 	OnFail        string   `yaml:"on_fail,omitempty"`
 	QuorumLoss    string   `yaml:"quorum_loss,omitempty"`
+	Prefer        string   `yaml:"prefer,omitempty"`
+	Balance       string   `yaml:"balance,omitempty"`
 	Check         any      `yaml:"check,omitempty"` // a mapping, or a list of such
 	FallbackCheck any      `yaml:"fallback_check,omitempty"`
 }

@@ -60,6 +60,7 @@ func newField(o options) (*field, error) {
 	}
 	f := &field{Lab: l, servers: map[string]*load.Server{}, agents: map[string]*coordinator.Client{}, away: map[string]bool{}}
 	for _, n := range l.Nodes {
+		n.Config.Mature = "0s" // every node is to be under attack all the time
 		f.agents[n.Name] = coordinator.NewClient(n.Path("sock"))
 		if err := errors.Join(smallDisk(n), f.serve(n)); err != nil {
 			return nil, errors.Join(err, f.Close())
