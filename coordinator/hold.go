@@ -50,6 +50,11 @@ func judgeHeld(st *raftstore.State, node string, l levels, o opened, p nft.HeldP
 		return claimDrop, nil
 	case slot.Owner == node && !l.released(slot) && !o.buckets[p.Service].Has(p.Bucket):
 		return claimWait, nil
+	case len(others) == 0 && p.Opens:
+		// Somebody had the bucket when it came, and is not to be asked any more:
+		// a drain that was cut short. That one may have answered; if not, the
+		// client sends it again.
+		return claimDrop, nil
 	case len(others) == 0:
 		return claimPass, nil
 	}

@@ -38,6 +38,7 @@ func TestWhatAHeldPacketNeeds(t *testing.T) {
 		"a SYN":                             {raftstore.Slot{Owner: "b", Since: 5, From: []string{"a"}}, released("a", 5), opened{}, nft.HeldPacket{Flow: tcp, Opens: true}, claimAsk, []string{"a"}},
 		"a segment in the middle":           {raftstore.Slot{Owner: "b", Since: 5, From: []string{"a"}}, released("a", 5), opened{}, nft.HeldPacket{Flow: tcp}, claimDrop, nil},
 		"the former owner is dead":          {raftstore.Slot{Owner: "b", Since: 5}, nil, opened{}, nft.HeldPacket{Flow: udp}, claimPass, nil},
+		"a SYN, and nobody to ask any more": {raftstore.Slot{Owner: "b", Since: 5}, nil, opened{}, nft.HeldPacket{Flow: tcp, Opens: true}, claimDrop, nil},
 		"moved on":                          {raftstore.Slot{Owner: "c", Since: 9, From: []string{"a", "b"}}, released("a", 9), opened{}, nft.HeldPacket{Flow: udp}, claimDrop, nil},
 		"moved on, and the heir is to come": {raftstore.Slot{Owner: "c", Since: 9, From: []string{"a", "b"}}, nil, here, nft.HeldPacket{Flow: udp}, claimAsk, []string{"a", "c"}},
 		"of no service":                     {raftstore.Slot{Owner: "b"}, nil, opened{}, nft.HeldPacket{Service: "mail", Flow: udp}, claimDrop, nil},
