@@ -7,17 +7,20 @@ TESTFLAGS ?=
 # Pinned here and not a tool of go.mod, to which it would add 200 lines.
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: build test demo bench soak lint clean
+.PHONY: build test stories demo bench soak lint clean
 
 build: ## leaves bin/earshot
 	$(GO) build -trimpath -buildvcs=$(VCS) -o bin/earshot ./cmd/earshot
 
-test: ## everything, end to end too; as root or as an ordinary user
+test: ## all but the long stories; as root or as an ordinary user
 	@unformatted=$$(gofmt -l cmd coordinator e2e hashmode nft raftstore); \
 	  test -z "$$unformatted" || { echo "run gofmt -w on:" $$unformatted >&2; exit 1; }
 	$(GO) vet ./...
 	$(GO) test -count=1 -timeout 20m $(TESTFLAGS) $$($(GO) list ./... | grep -v /e2e)
-	$(GO) test -count=1 -p 1 -timeout 20m $(TESTFLAGS) ./e2e/...
+	$(GO) test -count=1 -p 1 -timeout 20m -short $(TESTFLAGS) ./e2e/...
+
+stories: ## all stories, the long ones too: on a machine that has nothing else to do, half an hour
+	$(GO) test -count=1 -p 1 -timeout 90m $(TESTFLAGS) ./e2e/...
 
 demo: ## three nodes and a client on this machine, under a minute
 	@$(GO) run ./e2e/demo

@@ -33,6 +33,7 @@ func formed(t *testing.T, l *lab.Lab) {
 // long, and the status says until when; meanwhile the others serve all. The
 // operator can let it in.
 func TestAFlappingNodeIsKeptOutLongerEachTime(t *testing.T) {
+	longStory(t)
 	l := newLab(t, lab.Options{Nodes: 3, Services: map[string]lab.Service{"web": web("sourceip-sourceport", "tcp/80")}})
 	for _, n := range l.Nodes {
 		n.Config.Mature = "2s"

@@ -124,6 +124,7 @@ func TestDoctorNamesTheBridgeThatSnoops(t *testing.T) {
 
 // The other way that the doctor names: the nodes' ports lead to a router.
 func TestDoctorsOtherCommandMendsSnoopingToo(t *testing.T) {
+	longStory(t)
 	l, _ := snooped(t)
 	for _, n := range l.Nodes {
 		atTheBridge(t, l, "bridge", "link", "set", "dev", n.Port.Outlet(), "mcast_router", "2")
@@ -179,6 +180,7 @@ func deafen(t *testing.T, l *lab.Lab, deaf *lab.Node) {
 // A client, or router, that has learned one node's own MAC is named, and the
 // command given would teach it the right one.
 func TestDoctorFindsAWrongARPEntry(t *testing.T) {
+	longStory(t)
 	l := newCluster(t, lab.Options{Nodes: 3, Services: webAndEcho(string(hashmode.SourceIP))})
 	c := l.Clients[0]
 	err := c.Do(func() error {

@@ -127,6 +127,7 @@ func script(t *testing.T, n *lab.Node, name, text string) string {
 // answer. Together they answer six at a time. Busy is not ill; dead is, and then
 // the others answer.
 func TestAFarmOfSlowFlaskServers(t *testing.T) {
+	longStory(t)
 	python := runtimeFor(t, "FLASK", "apt-get install python3-flask", []string{"python3", "/usr/bin/python3"}, "-c", "import flask")
 	service := web("sourceip", "tcp/80")
 	service.OnFail = "cut"
@@ -179,6 +180,7 @@ func TestAFarmOfSlowFlaskServers(t *testing.T) {
 // application's affair: nothing moves. An application whose workers all crash
 // takes connections and answers nobody: it is ill, and others answer.
 func TestANodeJSClusterWithCrashingWorkers(t *testing.T) {
+	longStory(t)
 	node := runtimeFor(t, "NODE.JS", "apt-get install nodejs", []string{"node", "nodejs"}, "--version")
 	service := web("sourceip", "tcp/80")
 	service.OnFail = "cut"

@@ -174,6 +174,7 @@ func TestAServerDies(t *testing.T) {
 // A server hangs: it takes connections and answers nobody. With cut, clients
 // that wait for an answer are reset, and ask others.
 func TestAServerHangs(t *testing.T) {
+	longStory(t)
 	service := web("sourceip", "tcp/80")
 	service.OnFail = "cut"
 	w := newWard(t, 3, service)

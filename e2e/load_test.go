@@ -17,6 +17,7 @@ const loadLimit = 3 * time.Minute
 // service goes by load: their buckets move until each node has its part of the
 // new connections, few at a time and without breaking any.
 func TestSkewedLoadEvensOut(t *testing.T) {
+	longStory(t)
 	service := web("sourceip", "tcp/80")
 	service.Balance = "load"
 	l := newLab(t, lab.Options{Nodes: 3, Services: map[string]lab.Service{"web": service}})

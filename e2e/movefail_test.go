@@ -88,6 +88,7 @@ func (c *crowd) must(err error) {
 // A node fails while it takes or gives buckets. That costs its own flows, and a
 // delay; no flow of another node breaks or moves, nothing is answered twice.
 func TestAFailureInTheMiddleOfAMove(t *testing.T) {
+	longStory(t)
 	for _, tc := range []struct {
 		name string
 		long bool // told with -moves.long only
@@ -178,6 +179,7 @@ func (c *crowd) partUnlessDisturbed(lost *lab.Node) {
 // The leader's agent is killed in the middle of a drain. Its own flows end, and
 // only these: those of the node that drains finish.
 func TestTheLeaderDiesInTheMiddleOfADrain(t *testing.T) {
+	longStory(t)
 	l := movingCluster(t, 3, movingServices("sourceip-sourceport"))
 	c := gather(t, l, serviceAddr)
 	leader := l.Node(ask(t, l.Nodes[0]).Cluster.Leader)

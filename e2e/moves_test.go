@@ -86,6 +86,7 @@ func comeAndGo(c *crowd) {
 
 // The same over IPv6, by a multicast and by a stealth MAC.
 func TestNobodyNoticesOverIPv6(t *testing.T) {
+	longStory(t)
 	for _, mode := range []string{"multicast", "stealth"} {
 		t.Run(mode, func(t *testing.T) {
 			services := movingServices("sourceip-sourceport")
@@ -107,6 +108,7 @@ func TestNobodyNoticesOverIPv6(t *testing.T) {
 
 // The same while a second node is drained at the same time.
 func TestNobodyNoticesThatTwoNodesGoAtATime(t *testing.T) {
+	longStory(t)
 	inPeace(t, func(t *testing.T) *crowd {
 		c := gather(t, movingCluster(t, 3, movingServices("sourceip-sourceport")), serviceAddr)
 		for i := range c.lab.Nodes {
@@ -128,6 +130,7 @@ func TestNobodyNoticesThatTwoNodesGoAtATime(t *testing.T) {
 // their flows, and are asked. What the one in between holds when they move on is
 // dropped: a SYN is sent again, a single datagram is lost.
 func TestBucketsMoveOnAndBackAndNothingBreaks(t *testing.T) {
+	longStory(t)
 	inPeace(t, func(t *testing.T) *crowd {
 		c := gather(t, movingCluster(t, 3, movingServices("sourceip-sourceport")), serviceAddr)
 		path := []string{"n2", "n3", "n1", "n3", "n2", "n3"}

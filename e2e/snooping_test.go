@@ -19,6 +19,7 @@ var querierFor = flag.Duration("querier", 0, "how long a bridge's querier is abo
 // goes by the packets' addresses; then either knob that the documentation
 // names mends it.
 func TestABridgeThatSnoops(t *testing.T) {
+	longStory(t)
 	for _, mode := range []string{"stealth", "multicast"} {
 		t.Run(mode, func(t *testing.T) {
 			four, six := web("sourceip-sourceport", "tcp/80"), web("sourceip-sourceport", "tcp/80")

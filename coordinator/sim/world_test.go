@@ -48,6 +48,7 @@ type setting struct {
 	lease time.Duration
 	debug bool
 	until time.Duration
+	quiet bool // no client sends anything
 }
 
 func newWorld(s setting) *world {
@@ -55,7 +56,7 @@ func newWorld(s setting) *world {
 	if err != nil {
 		panic(err)
 	}
-	clients := s.seed%4 == 1
+	clients := s.seed%4 == 1 && !s.quiet
 	if !clients {
 		timing.Settle = 0 // without packets, a bucket that is released is open
 	}

@@ -210,6 +210,9 @@ func (p *peer) ends(wrong func(out string) string) string {
 // served. None of them reports an error. When nodes lose their leases, for want
 // of a processor, that is another story, and it is told again.
 func TestPeersNoticeNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a long story: make stories")
+	}
 	const tries = 3
 	for range tries {
 		complaints, disturbed := tell(t)
