@@ -211,6 +211,14 @@ func (c *Coordinator) Run(ctx context.Context, control net.Listener, ready func(
 // Leave prepares a stop: the kernel goes on answering, by a lease that is
 // long enough for a restart, and another node leads. Run must be running.
 func (c *Coordinator) Leave(ctx context.Context) {
+	// A new owner waits for what is closed and not told, as long as this node is
+	// waited for.
+	for c.release.pending() && ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-time.After(c.cfg.Timing.Gather):
+		}
+	}
 	if c.cfg.Timing.Rest > 0 {
 		if err := c.tenant.rest(ctx); err != nil {
 			c.log.Warn("stopping without a restart lease: this node falls silent", "error", err)

@@ -109,6 +109,13 @@ func (r *release) end() {
 	}
 }
 
+// pending reports whether something closed is still to be told as released.
+func (r *release) pending() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.closed || r.busy || r.target > r.level
+}
+
 // told is the level that has been told.
 func (r *release) told() uint64 {
 	r.mu.Lock()

@@ -133,7 +133,8 @@ func TestCampaign(t *testing.T) {
 	if testing.Short() {
 		t.Skip("simulates a day")
 	}
-	// Without clients: docs/bugs.md 13 is open, and shows in one run of several.
+	// Without clients, and gaps are tallied but no failure: docs/bugs.md 13 and
+	// 16 are open, and show in one run of several. TestSoak is strict.
 	campaign(t, 24, option[uint64]("seed"), true)
 }
 
