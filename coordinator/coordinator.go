@@ -208,38 +208,6 @@ func (c *Coordinator) Run(ctx context.Context, control net.Listener, ready func(
 	return g.Wait()
 }
 
-// Leave prepares a stop: the kernel goes on answering, by a lease that is
-// long enough for a restart, and another node leads. Run must be running.
-func (c *Coordinator) Leave(ctx context.Context) {
-	// A new owner waits for what is closed and not told, as long as this node is
-	// waited for.
-	for c.release.pending() && ctx.Err() == nil {
-		select {
-		case <-ctx.Done():
-		case <-time.After(c.cfg.Timing.Gather):
-		}
-	}
-	if c.cfg.Timing.Rest > 0 {
-		if err := c.tenant.rest(ctx); err != nil {
-			c.log.Warn("stopping without a restart lease: this node falls silent", "error", err)
-		} else {
-			c.log.Info("stopping: the kernel goes on answering", "for", c.cfg.Timing.Rest)
-		}
-	}
-	if c.store.Leadership().Self && c.otherVoters() {
-		if err := c.store.Transfer(ctx); err != nil {
-			c.log.Warn("cannot hand the leadership over", "error", err)
-		}
-	}
-}
-
-// otherVoters reports whether anybody else can lead.
-func (c *Coordinator) otherVoters() bool {
-	return slices.ContainsFunc(c.store.Servers(), func(s raftstore.Server) bool {
-		return s.Voter && s.ID != c.store.ServerID()
-	})
-}
-
 // Admit decides whether a server with a new disk may take over a node's name:
 // not while the node that has it may be alive.
 func (c *Coordinator) Admit(_ context.Context, j raftstore.Join) error {

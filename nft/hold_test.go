@@ -73,12 +73,6 @@ func (k *keeper) wait(n int) []HeldPacket {
 	return got
 }
 
-func (k *keeper) count() int {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return len(k.held)
-}
-
 func (k *keeper) decide(v Verdict, packets ...HeldPacket) {
 	k.t.Helper()
 	var decisions []Decision
