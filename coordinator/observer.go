@@ -38,7 +38,9 @@ type known struct {
 }
 
 // restFactor bounds the part of a processor that observing takes: after each
-// look it rests for as many times what the look took.
+// look it rests for as many times what the look took, but no longer than a
+// lease. On a machine short of CPU a look takes long by the clock, and what
+// comes and goes while the observer rests is never told.
 const restFactor = 20
 
 // run observes until ctx ends. A look is made when something has changed, and
@@ -57,7 +59,7 @@ func (o *observer) run(ctx context.Context) error {
 		}
 		began := time.Now()
 		o.look(began)
-		rest := max(o.timing.Gather, restFactor*time.Since(began))
+		rest := min(max(o.timing.Gather, restFactor*time.Since(began)), o.timing.Lease)
 		select {
 		case <-ctx.Done():
 			return nil

@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"context"
 	"encoding/json"
 	"log/slog"
 	"net/http"
@@ -78,6 +79,37 @@ func TestEventsOfALifetime(t *testing.T) {
 		time.Sleep(time.Second)
 		if got := heard(t, l); !slices.Contains(got, "no_quorum a") || !slices.Contains(got, "no_lease a") {
 			t.Fatalf("without a leader: %q", got)
+		}
+	})
+}
+
+// A look that takes long, since the machine is busy, puts off the next one by
+// no more than a lease: who goes and comes back is seen.
+func TestAnObserverRestsForALeaseAtMost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHistory(t)
+		h.join("a", 1)
+		s := run(t, h)
+		defer s.stop()
+		o := s.newObserver()
+		o.hub = &event.Hub{}
+		looks := 0
+		o.repairs = func() uint64 {
+			time.Sleep(200 * time.Millisecond)
+			looks++
+			return uint64(looks)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- o.run(ctx) }()
+		time.Sleep(10 * time.Second)
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		// A look, a lease of rest, and up to a renewal's time until the next.
+		if looks < 15 {
+			t.Errorf("%d looks in 10 s", looks)
 		}
 	})
 }

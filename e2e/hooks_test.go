@@ -94,7 +94,6 @@ func lines(t *testing.T, file, line string) string {
 // comes, one is killed, rules are deleted. The config is changed meanwhile, once
 // into nonsense. A hook that hangs keeps no bucket from its next owner.
 func TestEventsHooksAndReload(t *testing.T) {
-	longStory(t)
 	l := newLab(t, lab.Options{Nodes: 3, Services: map[string]lab.Service{"web": web("sourceip", "tcp/80")}})
 	n1, n2, n3 := l.Nodes[0], l.Nodes[1], l.Nodes[2]
 	out := func(n *lab.Node, name string) string { return n.Path("hook-" + name) }
