@@ -150,8 +150,9 @@ func New(cfg Config, store Store, kernel Kernel, peers Peers, log *slog.Logger) 
 	c.registrar = &registrar{store: store, timing: cfg.Timing, ledger: c.leader.ledger, log: log}
 	c.drainer = &drainer{
 		node: cfg.Node, interfaces: interfaces, store: store, kernel: kernel, released: c.release.told,
-		propose: c.execute, log: log, deaf: c.fitness.isDeaf, wake: make(chan struct{}, 1),
+		propose: c.execute, log: log, deaf: c.fitness.isDeaf, wake: make(chan struct{}, 1), endings: newEndings(),
 	}
+	c.reconciler.endings, c.reconciler.onEnded = c.drainer.endings, func() { signal(c.drainer.wake) }
 	cfg.Settings.Services = cfg.Services
 	c.file.now, c.file.running = cfg.Settings, cfg.Settings.Values
 	if cfg.Children == nil {

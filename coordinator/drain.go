@@ -27,8 +27,10 @@ type drainer struct {
 	log        *slog.Logger
 	// deaf reports that no packet of a service can reach this node.
 	deaf func(service string) bool
-	// wake has the drainer look whether there is something to end at once.
-	wake chan struct{}
+	// wake has the drainer look whether there is something to end at once, or
+	// to tell.
+	wake    chan struct{}
+	endings *endings
 
 	mu   sync.Mutex
 	ends map[string]time.Time // when the last drain is over at the latest, by service
@@ -82,12 +84,13 @@ func (d *drainer) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
-			d.cut(ctx)
+			d.cut()
 		case <-d.wake:
-			d.cut(ctx)
+			d.cut()
 		case <-ticker.C:
-			memory = d.look(ctx, memory)
+			memory = d.look(memory)
 		}
+		d.finish(ctx)
 	}
 }
 
@@ -106,22 +109,17 @@ func (d *drainer) resets(st *raftstore.State, service string) bool {
 }
 
 // cut ends the drains of flows that are lost, without a look at them.
-func (d *drainer) cut(ctx context.Context) {
+func (d *drainer) cut() {
 	st, released := d.store.State(), d.released()
 	for name, v := range st.Services {
 		if !d.dead(st, name) {
 			continue
 		}
-		ended := hashmode.Set{}
 		for b := range rolesOf(v.Map, d.node, nil)[drain].All() {
 			if v.Map[b].Since <= released {
-				ended.Add(b)
+				d.endings.add(v, b, released)
 			}
 		}
-		if !ended.Empty() && d.resets(st, name) {
-			d.reset(st, name, ended)
-		}
-		d.report(ctx, name, ended, released)
 	}
 }
 
@@ -139,9 +137,9 @@ func (d *drainer) reset(st *raftstore.State, service string, buckets hashmode.Se
 	}
 }
 
-// look counts flows once and reports the drains that are over.
-func (d *drainer) look(ctx context.Context, memory drains) drains {
-	d.cut(ctx)
+// look counts flows once and ends the drains that are over.
+func (d *drainer) look(memory drains) drains {
+	d.cut()
 	st, released := d.store.State(), d.released()
 	rs := desired(st, d.node, knowledge{interfaces: d.interfaces})
 	if !anyDrain(rs) {
@@ -158,7 +156,6 @@ func (d *drainer) look(ctx context.Context, memory drains) drains {
 	for _, s := range rs.Services {
 		v := st.Services[s.Name]
 		next[s.Name] = map[hashmode.Bucket]draining{}
-		ended, seen := hashmode.Set{}, released
 		for b := range s.Drain.All() {
 			if v.Map[b].Since > released {
 				continue // not released yet
@@ -166,11 +163,9 @@ func (d *drainer) look(ctx context.Context, memory drains) drains {
 			e := memory[s.Name][b].look(now, released, v.Map[b].Since, flows != nil && over(flows[s.Name][b], rs.Hold))
 			next[s.Name][b] = e
 			if e.empty >= 2 || now.Sub(e.started) >= v.Drain {
-				ended.Add(b)
-				seen = min(seen, e.seen)
+				d.endings.add(v, b, e.seen)
 			}
 		}
-		d.report(ctx, s.Name, ended, seen)
 	}
 	d.expect(st, next)
 	return next
@@ -192,12 +187,32 @@ func (e draining) look(now time.Time, released, since uint64, empty bool) draini
 	return e
 }
 
-// report tells the leader. A report that is lost is made again at the next
-// look, as the bucket is still draining then.
-func (d *drainer) report(ctx context.Context, service string, ended hashmode.Set, seen uint64) {
-	if ended.Empty() {
-		return
+// finish tells the leader of drains that are over, once nothing of theirs can
+// be under way any more.
+func (d *drainer) finish(ctx context.Context) {
+	if closing := d.endings.at(endClosed); len(closing) > 0 {
+		if err := d.kernel.Barrier(); err != nil {
+			d.log.Error("cannot tell that drains are over: tried again", "error", err)
+			return
+		}
+		d.endings.raise(closing, endClosed, endBehind)
 	}
+	st := d.store.State()
+	for service, ended := range d.endings.at(endBehind) {
+		if d.resets(st, service) {
+			d.reset(st, service, ended)
+		}
+		for seen, buckets := range d.endings.bySeen(service, ended) {
+			if d.report(ctx, service, buckets, seen) {
+				d.endings.raise(map[string]hashmode.Set{service: buckets}, endBehind, endTold)
+			}
+		}
+	}
+}
+
+// report tells the leader, and whether it could. What was not told is told
+// again at the next look, at the latest.
+func (d *drainer) report(ctx context.Context, service string, ended hashmode.Set, seen uint64) bool {
 	ctx, cancel := context.WithTimeout(ctx, drainPoll)
 	defer cancel()
 	err := d.propose(ctx, raftstore.Command{EndDrain: &raftstore.EndDrain{
@@ -206,6 +221,7 @@ func (d *drainer) report(ctx context.Context, service string, ended hashmode.Set
 	if err != nil {
 		d.log.Debug("end of drain not committed", "service", service, "error", err)
 	}
+	return err == nil
 }
 
 // over reports that no flow is left that a draining bucket keeps. Where packets

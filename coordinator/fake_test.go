@@ -153,9 +153,11 @@ func (k *modelKernel) AskAgain() error {
 
 func (k *modelKernel) Conntrack() (nft.ConntrackUse, error) { return nft.ConntrackUse{}, nil }
 
-// Barrier takes as long as the real one may.
+// barrierTime is what a real barrier may take.
+const barrierTime = 20 * time.Millisecond
+
 func (k *modelKernel) Barrier() error {
-	time.Sleep(20 * time.Millisecond)
+	time.Sleep(barrierTime)
 	return nil
 }
 
@@ -235,6 +237,8 @@ func (s *modelStore) elect() {
 func (s *modelStore) Term() uint64 { return max(testTerm, s.Leadership().Term) }
 
 func (s *modelStore) LastCommand() uint64 { return s.State().Index }
+
+func (s *modelStore) LastChange() uint64 { return s.State().Index }
 
 func (s *modelStore) Servers() []raftstore.Server {
 	return []raftstore.Server{{ID: s.ServerID(), Addr: "a:7440", Voter: true}}

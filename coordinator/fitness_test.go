@@ -107,7 +107,7 @@ func TestCutEndsTheDrainAtOnce(t *testing.T) {
 		defer s.stop()
 		s.setFlows(1)
 		doc.say(ill)
-		time.Sleep(30 * time.Millisecond)
+		time.Sleep(50 * time.Millisecond) // two barriers: of the release, and of the end
 		for b, slot := range s.store.State().Services["web"].Map {
 			if slot.Owner != "b" || len(slot.From) > 0 {
 				t.Errorf("bucket %d: %+v", b, slot)

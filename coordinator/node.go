@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"earshot/hashmode"
 	"earshot/nft"
 	"earshot/raftstore"
 )
@@ -52,6 +53,10 @@ type reconciler struct {
 	through atomic.Pointer[opened] // the same for others; never written to
 	settle  settling
 	disown  *disowner
+	endings *endings
+	// onEnded is called when the kernel has closed buckets whose drain ends.
+	onEnded func()
+	part    nft.Ruleset   // last, with the drains that end
 	patient time.Duration // how long a map may wait for disown
 }
 
@@ -94,6 +99,7 @@ func (r *reconciler) run(ctx context.Context, ready func()) error {
 			return nil
 		case <-changed:
 		case <-r.news.changed:
+		case <-r.endings.added:
 		case <-retry.C:
 		case <-r.drifted:
 			r.doubt()
@@ -182,31 +188,42 @@ func (r *reconciler) reconcile() error {
 	r.opened.answered = r.opened.answered || r.leased()
 	known := r.news.all()
 	fresh := r.settle.look(st, r.node, known, r.opened, time.Now())
-	want := desired(st, r.node, knowledge{known, r.opened, fresh, r.interfaces})
+	part := desired(st, r.node, knowledge{known, r.opened, fresh, r.interfaces})
+	ended := r.endings.of(st, r.node)
+	want := without(part, ended)
 	// The index is written though nothing else differs: what this node has said
 	// that its kernel holds must hold for a later process, too (rule P11).
 	if r.told && reflect.DeepEqual(want, r.last) {
+		r.close(ended)
 		return nil
 	}
 	first := r.last.Index == 0
 	if first {
-		r.disown.applied(r.last, want, first, r.opened.buckets)
+		r.disown.applied(r.part, part, first, r.opened.buckets)
 	}
 	r.disown.await(want, r.patient)
 	if err := r.kernel.Apply(want); err != nil {
 		return fmt.Errorf("apply map %d: %w", want.Index, err)
 	}
 	if !first {
-		r.disown.applied(r.last, want, first, nil)
+		r.disown.applied(r.part, part, first, nil)
 	}
 	now := openedBy(want)
 	now.answered = r.opened.answered
 	closed := r.opened.outdated(st) || closes(r.opened, r.last, want)
-	r.last, r.told, r.opened = want, true, now
+	r.last, r.part, r.told, r.opened = want, part, true, now
 	r.through.Store(&now)
 	r.advance(want.Index)
 	r.release.applied(releasedUnder(st, r.node, now), closed)
+	r.close(ended)
 	return nil
+}
+
+// close says that the kernel has closed buckets whose drain ends.
+func (r *reconciler) close(ended map[string]hashmode.Set) {
+	if r.endings.raise(ended, endDecided, endClosed) {
+		r.onEnded()
+	}
 }
 
 // readOpened reads what an earlier process of this agent left open. It is

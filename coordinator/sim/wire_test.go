@@ -221,21 +221,11 @@ func (t *table) keeps(service string, b hashmode.Bucket) bool {
 	return s.Own.Has(b) || s.Inherit.Has(b) || s.Drain.Has(b) || s.Take.Has(b)
 }
 
-// outlasts reports whether the table's node drains a bucket of which another is
-// the only owner by now: the drain was cut short, and its own node has yet to
-// hear of that (docs/bugs.md, 13).
-func (t *table) outlasts(other *table, p packet) bool {
-	return t.sets[p.service].Drain.Has(p.bucket) && other.sets[p.service].Own.Has(p.bucket)
-}
-
 // accept enters a flow that a node answers. The caller holds the lock.
 func (v *wire) accept(n *node, p packet) {
 	now, t := time.Now(), v.table(n)
 	for i, other := range v.tables {
 		o := v.world.all()[i]
-		if t.outlasts(other, p) || other.outlasts(t, p) {
-			continue
-		}
 		if f := other.flows[p.flow]; o != n && f.alive(now) && other.keeps(p.service, p.bucket) && v.hears(o) {
 			v.world.judge.fail("I1: %s and %s both answer %v of %s/%d (%s since %v)", n.name, o.name, p.flow, p.service, p.bucket, o.name, now.Sub(f.began))
 		}

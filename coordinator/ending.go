@@ -1,0 +1,142 @@
+package coordinator
+
+import (
+	"sync"
+
+	"earshot/hashmode"
+	"earshot/nft"
+	"earshot/raftstore"
+)
+
+// endings are the drains of this node that are to be over. The new owner opens
+// the bucket to every packet as soon as it hears of the end. So this node
+// closes the bucket first, and tells the end behind a barrier: else both would
+// answer what goes on in it, for as long as the news takes.
+type endings struct {
+	// added is signalled when there is something to close.
+	added chan struct{}
+
+	mu  sync.Mutex
+	all map[string]map[hashmode.Bucket]ending
+}
+
+// ending is the end of one bucket's drain.
+type ending struct {
+	since uint64 // the move that began the drain
+	seen  uint64 // what the kernel had released when it was looked at
+	stage endStage
+}
+
+// endStage is how far an end has come.
+type endStage int
+
+const (
+	endDecided endStage = iota // the kernel lets its flows through still
+	endClosed                  // it does not; packets may be under way
+	endBehind                  // a barrier has passed: it can be told
+	endTold                    // it is committed
+)
+
+func newEndings() *endings {
+	return &endings{added: make(chan struct{}, 1), all: map[string]map[hashmode.Bucket]ending{}}
+}
+
+// add decides that a bucket's drain ends.
+func (e *endings) add(v raftstore.Service, b hashmode.Bucket, seen uint64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.all[v.Name] == nil {
+		e.all[v.Name] = map[hashmode.Bucket]ending{}
+	}
+	if since := v.Map[b].Since; e.all[v.Name][b].since != since {
+		e.all[v.Name][b] = ending{since: since, seen: seen}
+		signal(e.added)
+	}
+}
+
+// of returns the buckets whose drain is to be over, and forgets those that have
+// no drain any more, or another one.
+func (e *endings) of(st *raftstore.State, node string) map[string]hashmode.Set {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	sets := map[string]hashmode.Set{}
+	for name, buckets := range e.all {
+		v, known := st.Services[name]
+		set := hashmode.Set{}
+		for b, end := range buckets {
+			if !known || int(b) >= len(v.Map) || v.Map[b].Since != end.since || roleOf(v.Map[b], node, nil) != drain {
+				delete(buckets, b)
+				continue
+			}
+			set.Add(b)
+		}
+		if len(buckets) == 0 {
+			delete(e.all, name)
+			continue
+		}
+		sets[name] = set
+	}
+	return sets
+}
+
+// raise brings ends in the buckets from one stage to the next, and reports
+// whether there were any.
+func (e *endings) raise(sets map[string]hashmode.Set, from, to endStage) (any bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for name, set := range sets {
+		for b := range set.All() {
+			if end, known := e.all[name][b]; known && end.stage == from {
+				end.stage, any = to, true
+				e.all[name][b] = end
+			}
+		}
+	}
+	return any
+}
+
+// at returns the buckets whose end has come to a stage, by service.
+func (e *endings) at(stage endStage) map[string]hashmode.Set {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	sets := map[string]hashmode.Set{}
+	for name, buckets := range e.all {
+		set := hashmode.Set{}
+		for b, end := range buckets {
+			if end.stage == stage {
+				set.Add(b)
+			}
+		}
+		if !set.Empty() {
+			sets[name] = set
+		}
+	}
+	return sets
+}
+
+// bySeen sorts buckets of a service by what the kernel had released when they
+// were looked at: each end is true of the moves until then alone.
+func (e *endings) bySeen(service string, buckets hashmode.Set) map[uint64]hashmode.Set {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	sets := map[uint64]hashmode.Set{}
+	for b := range buckets.All() {
+		if end, known := e.all[service][b]; known {
+			set := sets[end.seen]
+			set.Add(b)
+			sets[end.seen] = set
+		}
+	}
+	return sets
+}
+
+// without is the ruleset that drains those buckets no more.
+func without(rs nft.Ruleset, ended map[string]hashmode.Set) nft.Ruleset {
+	services := make([]nft.Service, len(rs.Services))
+	copy(services, rs.Services)
+	for i, s := range services {
+		services[i].Drain = s.Drain.Minus(ended[s.Name])
+	}
+	rs.Services = services
+	return rs
+}
