@@ -243,19 +243,33 @@ func (p *Plane) addAddress(link netlink.Link, addr netip.Addr) error {
 }
 
 // Carrier reports whether an interface is up and hears its segment. A missing
-// interface is ErrNoInterface.
+// interface is ErrNoInterface. It is asked after every map, so it takes no lock:
+// neither ours, nor, as netlink would, the kernel's over all interfaces of all
+// namespaces, which whoever starts or stops a container may hold for longer
+// than a lease.
 func (p *Plane) Carrier(iface string) (bool, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	link, err := p.links.LinkByName(iface)
-	if err != nil {
-		var missing netlink.LinkNotFoundError
-		if errors.As(err, &missing) {
-			err = ErrNoInterface
+	var flags uint16
+	err := p.ns.do(func() error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
 		}
+		defer unix.Close(fd)
+		r, err := unix.NewIfreq(iface)
+		if err != nil {
+			return err
+		}
+		err = unix.IoctlIfreq(fd, unix.SIOCGIFFLAGS, r)
+		flags = r.Uint16()
+		return err
+	})
+	if errors.Is(err, unix.ENODEV) {
+		err = ErrNoInterface
+	}
+	if err != nil {
 		return false, fmt.Errorf("interface %s: %w", iface, err)
 	}
-	return heardFlags(link.Attrs().RawFlags), nil
+	return heardFlags(uint32(flags)), nil
 }
 
 // heardFlags: administratively up, and with a carrier.

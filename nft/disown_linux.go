@@ -25,12 +25,7 @@ func (p *Plane) Disown(services []Service, buckets map[string]hashmode.Set) erro
 	for _, a := range all {
 		byAddr[a.Addr] = a
 	}
-	return p.ns.do(func() error {
-		c, err := conntrack.Dial(nil)
-		if err != nil {
-			return fmt.Errorf("open conntrack: %w", err)
-		}
-		defer c.Close()
+	return p.tracker.ask(func(c *conntrack.Conn) error {
 		flows, err := c.Dump(nil)
 		if err != nil {
 			return fmt.Errorf("list conntrack: %w", err)
