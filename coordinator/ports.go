@@ -23,6 +23,9 @@ type Store interface {
 	Term() uint64
 	// LastCommand is the index of the newest command in this server's log.
 	LastCommand() uint64
+	// LastChange is the index of the newest command in it that can change
+	// anything.
+	LastChange() uint64
 	Servers() []raftstore.Server
 	// Vote gives a server a vote or takes it away; on the leader only.
 	Vote(ctx context.Context, server raftstore.Server, vote bool) error

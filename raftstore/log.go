@@ -22,6 +22,8 @@ type logStore struct {
 	// floor is the index of the newest command in the last snapshot.
 	floor  uint64
 	newest atomic.Uint64
+	// change is the newest command that can change anything, as a Tick cannot.
+	change atomic.Uint64
 	// used says that the log has ever had an entry, or there is a snapshot.
 	used atomic.Bool
 }
@@ -43,8 +45,37 @@ func (l *logStore) lock() (unlock func()) {
 	return func() { <-l.busy }
 }
 
-// scan looks for the newest command at or before index.
+// isCommand reports whether an entry is a command.
+func isCommand(entry *raft.Log) bool { return entry.Type == raft.LogCommand }
+
+// isChange reports whether an entry is a command that can change anything. One
+// that this program cannot read may.
+func isChange(entry *raft.Log) bool {
+	if !isCommand(entry) {
+		return false
+	}
+	c, err := DecodeCommand(entry.Data)
+	return err != nil || c.Tick == nil
+}
+
+// scan looks for the newest commands at or before index.
 func (l *logStore) scan(index uint64) error {
+	newest, err := l.find(index, isCommand)
+	if err != nil {
+		return err
+	}
+	change, err := l.find(newest, isChange)
+	if err != nil {
+		return err
+	}
+	l.newest.Store(newest)
+	l.change.Store(change)
+	return nil
+}
+
+// find returns the index of the newest entry of a kind at or before index, or
+// the floor.
+func (l *logStore) find(index uint64, is func(*raft.Log) bool) (uint64, error) {
 	for ; index > l.floor; index-- {
 		var entry raft.Log
 		err := l.GetLog(index, &entry)
@@ -52,15 +83,13 @@ func (l *logStore) scan(index uint64) error {
 			break
 		}
 		if err != nil {
-			return fmt.Errorf("read log entry %d: %w", index, err)
+			return 0, fmt.Errorf("read log entry %d: %w", index, err)
 		}
-		if entry.Type == raft.LogCommand {
-			l.newest.Store(index)
-			return nil
+		if is(&entry) {
+			return index, nil
 		}
 	}
-	l.newest.Store(l.floor)
-	return nil
+	return l.floor, nil
 }
 
 // restored says that the state machine holds everything up to the command of
@@ -70,6 +99,7 @@ func (l *logStore) restored(index uint64) {
 	l.used.Store(true)
 	l.floor = max(l.floor, index)
 	l.newest.Store(max(l.newest.Load(), index))
+	l.change.Store(max(l.change.Load(), index))
 }
 
 // StoreLog implements raft.LogStore.
@@ -85,8 +115,11 @@ func (l *logStore) StoreLogs(logs []*raft.Log) error {
 	}
 	l.used.Store(true)
 	for _, log := range logs {
-		if log.Type == raft.LogCommand {
+		if isCommand(log) {
 			l.newest.Store(log.Index)
+		}
+		if isChange(log) {
+			l.change.Store(log.Index)
 		}
 	}
 	return nil

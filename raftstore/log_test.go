@@ -17,6 +17,13 @@ func TestP3TheLogKnowsItsNewestCommand(t *testing.T) {
 		t.Fatal(err)
 	}
 	entry := func(index uint64, kind raft.LogType) *raft.Log { return &raft.Log{Index: index, Term: 1, Type: kind} }
+	tick := func(index uint64) *raft.Log {
+		data, err := Command{Tick: &Tick{}}.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &raft.Log{Index: index, Term: 1, Type: raft.LogCommand, Data: data}
+	}
 	var all []*raft.Log
 	for i, kind := range []raft.LogType{raft.LogConfiguration, raft.LogNoop, raft.LogCommand, raft.LogCommand, raft.LogNoop, raft.LogCommand, raft.LogBarrier} {
 		all = append(all, entry(uint64(i+1), kind))
@@ -25,30 +32,45 @@ func TestP3TheLogKnowsItsNewestCommand(t *testing.T) {
 		name string
 		do   func() error
 		want uint64
+		// change is the newest command that is no Tick, if that is another.
+		change uint64
 	}{
-		{"an empty log", func() error { return nil }, 0},
-		{"entries of Raft's", func() error { return l.StoreLogs(all[:2]) }, 0},
-		{"commands, and what comes after", func() error { return l.StoreLogs(all[2:]) }, 6},
-		{"the end is another leader's", func() error { return l.DeleteRange(6, 7) }, 4},
-		{"and so is more of it", func() error { return l.DeleteRange(4, 5) }, 3},
-		{"an entry of Raft's again", func() error { return l.StoreLog(entry(4, raft.LogNoop)) }, 3},
-		{"a restart", func() (err error) { l, err = newLogStore(disk, failed); return err }, 3},
-		{"the beginning goes, after a snapshot", func() error { return l.DeleteRange(1, 3) }, 3},
+		{"an empty log", func() error { return nil }, 0, 0},
+		{"entries of Raft's", func() error { return l.StoreLogs(all[:2]) }, 0, 0},
+		{"commands, and what comes after", func() error { return l.StoreLogs(all[2:]) }, 6, 0},
+		{"the end is another leader's", func() error { return l.DeleteRange(6, 7) }, 4, 0},
+		{"and so is more of it", func() error { return l.DeleteRange(4, 5) }, 3, 0},
+		{"an entry of Raft's again", func() error { return l.StoreLog(entry(4, raft.LogNoop)) }, 3, 0},
+		{"a restart", func() (err error) { l, err = newLogStore(disk, failed); return err }, 3, 0},
+		{"the beginning goes, after a snapshot", func() error { return l.DeleteRange(1, 3) }, 3, 0},
 		{"a restart without the command, and the snapshot", func() (err error) {
 			l, err = newLogStore(disk, failed)
 			l.restored(3)
 			return err
-		}, 3},
-		{"a command after it", func() error { return l.StoreLog(entry(5, raft.LogCommand)) }, 5},
-		{"the end goes, down to the snapshot", func() error { return l.DeleteRange(4, 5) }, 3},
-		{"a snapshot of the leader's", func() error { l.restored(20); return nil }, 20},
-		{"what follows it", func() error { return l.StoreLog(entry(21, raft.LogCommand)) }, 21},
+		}, 3, 0},
+		{"a command after it", func() error { return l.StoreLog(entry(5, raft.LogCommand)) }, 5, 0},
+		{"the end goes, down to the snapshot", func() error { return l.DeleteRange(4, 5) }, 3, 0},
+		{"a snapshot of the leader's", func() error { l.restored(20); return nil }, 20, 0},
+		{name: "what follows it", do: func() error { return l.StoreLog(entry(21, raft.LogCommand)) }, want: 21},
+		{"Ticks", func() error { return l.StoreLogs([]*raft.Log{tick(22), tick(23)}) }, 23, 21},
+		{"the last one goes", func() error { return l.DeleteRange(23, 23) }, 22, 21},
+		{"a restart with a Tick at the end", func() (err error) {
+			l, err = newLogStore(disk, failed)
+			return err
+		}, 22, 21},
+		{name: "a snapshot up to a Tick", do: func() error { l.restored(22); return nil }, want: 22},
 	} {
 		if err := step.do(); err != nil {
 			t.Fatalf("%s: %v", step.name, err)
 		}
 		if got := l.newest.Load(); got != step.want {
 			t.Errorf("%s: newest command %d, want %d", step.name, got, step.want)
+		}
+		if step.change == 0 {
+			step.change = step.want
+		}
+		if got := l.change.Load(); got != step.change {
+			t.Errorf("%s: newest change %d, want %d", step.name, got, step.change)
 		}
 	}
 }

@@ -284,6 +284,11 @@ func (s *Store) Client() *http.Client { return s.client }
 // committed or not. On a leader it is the bound that a grant names (rule P3).
 func (s *Store) LastCommand() uint64 { return s.logs.newest.Load() }
 
+// LastChange is the index of the newest command in this node's log, committed
+// or not, that can change anything. Ticks come often, and a node whose kernel
+// is slow to be told of one knows as much as any other.
+func (s *Store) LastChange() uint64 { return s.logs.change.Load() }
+
 // Term is Raft's current term.
 func (s *Store) Term() uint64 {
 	if r := s.raft(); r != nil {

@@ -41,6 +41,9 @@ func (s storePort) Term() uint64 {
 // LastCommand is asked under a lock, and so cannot wait.
 func (s storePort) LastCommand() uint64 { return s.store.LastCommand() }
 
+// LastChange is asked under a lock, and so cannot wait.
+func (s storePort) LastChange() uint64 { return s.store.LastChange() }
+
 func (s storePort) Servers() []raftstore.Server {
 	s.pass()
 	return s.store.Servers()
