@@ -10,32 +10,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// agentRealtime is the agent's priority in SCHED_RR, the lowest there is:
-	// it needs little CPU time, but at once, or its lease runs out while the
-	// machine is busy with what it serves. Any realtime priority comes before
-	// all ordinary processes, however many there are.
-	agentRealtime = 1
-	// agentNice is the next best, where a realtime class is not allowed.
-	agentNice = -20
-)
+// agentNice is the agent's nice value: it needs little CPU time, but at once,
+// or its lease runs out while the machine is busy with what it serves.
+//
+// No realtime class, which would come before all other processes whatever
+// their groups: Go's runtime has loops that yield until another thread of the
+// process gets on, as when a sweep of the garbage collector ends. In a realtime
+// class such a loop keeps the processor from just that thread, up to the 100 ms
+// of SCHED_RR's turn (seen with three agents on two processors, once a minute).
+const agentNice = -20
 
 // raisePriority gives all threads of the process, and so those that they will
 // start, the agent's priority. Where that is not allowed the agent runs
 // without, and a busy machine may cost it its lease.
 func raisePriority(logger *slog.Logger) {
-	realtime := eachThread(func(id int) error {
-		return unix.SchedSetAttr(id, &unix.SchedAttr{Policy: unix.SCHED_RR, Priority: agentRealtime}, 0)
-	})
-	if realtime == nil {
+	if err := eachThread(func(id int) error { return unix.Setpriority(unix.PRIO_PROCESS, id, agentNice) }); err != nil {
+		logger.Warn("cannot raise the agent's priority: a busy machine may delay it, and cost it its lease", "error", err)
 		return
 	}
-	nice := eachThread(func(id int) error { return unix.Setpriority(unix.PRIO_PROCESS, id, agentNice) })
-	if nice == nil {
-		logger.Info("no realtime priority: a very busy machine may delay the agent", "error", realtime, "nice", agentNice)
-		return
+	// Where the kernel shares CPU time among sessions first, nice values count
+	// within one alone.
+	if sid, err := unix.Getsid(0); err == nil && sid == os.Getpid() {
+		_ = os.WriteFile("/proc/self/autogroup", strconv.AppendInt(nil, agentNice, 10), 0) // most kernels are without
 	}
-	logger.Warn("cannot raise the agent's priority: a busy machine may delay it, and cost it its lease", "error", errors.Join(realtime, nice))
 }
 
 // eachThread calls f for each thread of this process until one call fails.

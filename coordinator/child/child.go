@@ -1,8 +1,8 @@
 // Package child runs other programs for the agent: health checks and hooks.
 //
-// The agent is a realtime process that must never wait for a disk, so a
+// The agent is a process of high priority that must never wait for a disk, so a
 // program is not started directly. The agent starts itself again, from memory
-// that it has; that second process leaves the realtime class, and then becomes
+// that it has; that second process gives up the priority, and then becomes
 // the program (Become).
 //
 // Be aware:

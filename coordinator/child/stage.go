@@ -86,7 +86,7 @@ func Become(args []string) int {
 	runtime.LockOSThread()
 	err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL}, 0)
 	if err != nil {
-		err = fmt.Errorf("leave the realtime class: %w", err)
+		err = fmt.Errorf("give up the agent's priority: %w", err)
 	} else {
 		err = plain(syscall.Exec(args[1], args[2:], os.Environ()))
 	}

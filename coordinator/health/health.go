@@ -9,7 +9,7 @@
 //     that sends more is ill, not a danger.
 //   - A check never overlaps itself. One that cannot be ended, as a look at a
 //     file on a dead network disk, counts as failed until it returns.
-//   - The agent runs in a realtime class. Programs that a check starts do not
+//   - The agent runs at a high priority. Programs that a check starts do not
 //     (package child), and nothing of them is left when the check is done.
 package health
 

@@ -13,8 +13,8 @@ const (
 	// one must come to be a stall.
 	beat = 5 * time.Millisecond
 	late = 15 * time.Millisecond
-	// agentPriority is the agents' own, in SCHED_RR.
-	agentPriority = 1
+	// agentNice is the agents' own nice value.
+	agentNice = -20
 )
 
 // pulse notes when this machine did not run what wanted to run, though it had
@@ -38,7 +38,7 @@ func (p *pulse) run(now func() moment) {
 	defer close(p.done)
 	runtime.LockOSThread() // not unlocked: the thread ends with its priority
 	// Without it, more stalls are seen.
-	_ = unix.SchedSetAttr(0, &unix.SchedAttr{Policy: unix.SCHED_RR, Priority: agentPriority}, 0)
+	_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), agentNice)
 	pause := unix.NsecToTimespec(beat.Nanoseconds())
 	for {
 		select {
