@@ -24,7 +24,7 @@ type part struct {
 // parts are all parts, in the order in which they run. A new one is a file with
 // a function that returns it, and a line here.
 func parts() []part {
-	return []part{startPart(), idlePart(), framesPart(), throughputPart(), failoverPart(), movesPart()}
+	return []part{startPart(), idlePart(), framesPart(), throughputPart(), failoverPart(), movesPart(), scalePart()}
 }
 
 // choose returns the parts with the given names, all of them without a name.
