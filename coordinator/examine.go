@@ -114,6 +114,7 @@ func (c *Coordinator) hear(ctx context.Context, r hearRequest) (doctor.Report, e
 	if r.Window <= 0 {
 		return report, &RemoteError{Message: fmt.Sprintf("window %v: must be longer than nothing", r.Window), Misuse: true}
 	}
+	report.Problems = c.problems()
 	report.Heard = c.cfg.Ears.Hear(ctx, nft.Question{Node: c.cfg.Node, Nonce: r.Nonce, Window: r.Window, Services: services})
 	for _, f := range c.cfg.Ears.Probe(services) {
 		if f.Severity != nft.OK {

@@ -51,6 +51,8 @@ type holder struct {
 	// narrowed, if set, is called after narrow: for tests.
 	narrowed func()
 
+	reading atomic.Bool // the queue is ours: the rules may give packets to it
+
 	// until ends the lease, as far as this process knows.
 	until atomic.Pointer[time.Time]
 
@@ -84,9 +86,11 @@ func (p *Plane) Hold(ctx context.Context, ready func(), judge func([]HeldPacket)
 		return errors.Join(fmt.Errorf("hold packets: %w", ErrHolding), q.close())
 	}
 	defer h.end(q)
+	defer h.shut()
 	stop := context.AfterFunc(ctx, func() { _ = q.interruptAt(time.Unix(1, 0)) })
 	defer stop()
 	var batch []HeldPacket
+	var renewed time.Time
 	for told := false; ; {
 		batch = batch[:0]
 		err := q.interruptAt(time.Now().Add(h.limit / 4))
@@ -102,6 +106,13 @@ func (p *Plane) Hold(ctx context.Context, ready func(), judge func([]HeldPacket)
 		}
 		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			return fmt.Errorf("hold packets: %w", err)
+		}
+		if now := time.Now(); q.bound && now.Sub(renewed) >= h.limit/4 {
+			h.reading.Store(true)
+			if err := h.open(); err != nil {
+				return fmt.Errorf("hold packets: %w", err)
+			}
+			renewed = now
 		}
 		if q.bound && !told {
 			told = true
@@ -326,6 +337,37 @@ func (h *holder) remember(flows []Flow) error {
 
 func (f Flow) compare(g Flow) int {
 	return cmp.Or(cmp.Compare(f.Protocol, g.Protocol), f.Client.Compare(g.Client), f.Server.Compare(g.Server))
+}
+
+// open has the rules give packets to the queue for as long as one may wait in
+// it, if the queue is ours.
+func (h *holder) open() error {
+	if !h.reading.Load() {
+		return nil
+	}
+	return h.fillReading(elements(inet, h.limit))
+}
+
+// shut has the rules drop what they would hold: others may bind the queue.
+func (h *holder) shut() {
+	h.reading.Store(false)
+	_ = h.fillReading(nil) // what is in the set ends by itself
+}
+
+// fillReading replaces the elements of the set. Where rules hold nothing there is none.
+func (h *holder) fillReading(with []nftables.SetElement) error {
+	err := h.changeTheirs(func(c *nftables.Conn) error {
+		s := &nftables.Set{Table: tableOf(inet), Name: setReading, HasTimeout: true}
+		c.FlushSet(s)
+		if len(with) == 0 {
+			return nil
+		}
+		return c.SetAddElements(s, with)
+	})
+	if err != nil && !errors.Is(err, ErrNoTable) {
+		return fmt.Errorf("tell the rules whose the queue is: %w", err)
+	}
+	return nil
 }
 
 func (h *holder) changeTheirs(change func(*nftables.Conn) error) error {

@@ -65,7 +65,12 @@ func TestHoldJoinedPackets(t *testing.T) {
 // what opens TCP connections is held beside it.
 func TestHoldRate(t *testing.T) {
 	w := newWorld(t)
-	leasedHold(t, w.plane(), inState(false, "take", 5)) // nobody reads the queue: what is held is dropped, and counted before
+	p := w.plane()
+	leasedHold(t, p, inState(false, "take", 5))
+	// Nobody reads the queue: what is held is dropped, and counted before.
+	p.holds.limit = time.Hour
+	p.holds.reading.Store(true)
+	must(t, p.holds.open())
 	conn, _ := w.raw()
 	mac := w.clusterMAC(shared())
 	from := clientOf(ownAll().Hash, 5, 0)

@@ -482,6 +482,63 @@ func TestQueueTaken(t *testing.T) {
 	w.keep(second)
 }
 
+// Another program that has our queue is given nothing, be it there before us
+// or after our end: it might let the packets in.
+func TestQueueOfAnotherProgram(t *testing.T) {
+	eachIP(t, func(t *testing.T, v6 bool) {
+		w := newWorld(t)
+		w.serve()
+		p, other := w.plane(), w.plane()
+		leasedHold(t, p, inState(v6, "take", 5))
+		o := w.observer()
+		client := clientOfIP(v6, ownAll().Hash, 5, 0)
+		nothing := func(when string) {
+			t.Helper()
+			q, err := other.openQueue()
+			must(t, err)
+			defer func() { must(t, q.close()) }()
+			must(t, q.packets(func(uint32, []byte) {})) // the answer to the binding
+			if err := p.Hold(t.Context(), func() { t.Error("ready") }, func([]HeldPacket) {}); !errors.Is(err, ErrQueueTaken) {
+				t.Fatalf("error %v", err)
+			}
+			for _, packet := range []nfttest.Packet{udp(client, 80), tcp(client, nfttest.SYN)} {
+				o.passed(packet)
+			}
+			if use, ok := p.ns.readQueueUse(); !ok || use.sequence != 0 {
+				t.Errorf("%s: another program was given %d packets", when, use.sequence)
+			}
+		}
+		nothing("before us")
+		k := w.keep(p)
+		_, held := k.send2(o, udp(client, 80))
+		k.decide(Drop, held...)
+		must(t, k.stop())
+		nothing("after us")
+		// What others do to the rules does not change that; nor is it forgotten
+		// that the queue is ours.
+		for _, ours := range []bool{false, true} {
+			if ours {
+				k = w.keep(p)
+			}
+			p.Resync()
+			w.node.Do(func() {
+				c, err := nftables.New()
+				must(t, err)
+				c.DelTable(tableOf(inet))
+				must(t, c.Flush())
+			})
+			must(t, p.Apply(heldBy(2, inState(v6, "take", 5))))
+			must(t, p.Lease(time.Now().Add(time.Hour)))
+			if !ours {
+				nothing("rules made anew")
+				continue
+			}
+			_, held := k.send2(o, udp(client, 80))
+			k.decide(Drop, held...)
+		}
+	})
+}
+
 // A queue that is full, or whose socket is, drops what comes and goes on.
 func TestQueueFull(t *testing.T) {
 	for name, limit := range map[string]func(*holder){

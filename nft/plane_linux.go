@@ -268,6 +268,9 @@ func (p *Plane) rebuild(rs Ruleset, k kernel, shape string) error {
 	}
 	p.have, p.held, p.shape, p.former = plan.contents, rs.Index, shape, former
 	p.holds.allow(rs)
+	if err := p.holds.open(); err != nil { // the set may be new
+		refused = append(refused, err)
+	}
 	if err := p.settleAll(plan.addresses); err != nil {
 		refused = append(refused, err)
 	}

@@ -25,6 +25,10 @@ const (
 
 func setTake(service string) string { return service + "_take" }
 
+// setReading is filled while this node's agent reads the queue. Whoever else
+// has bound its number would be given our packets, and might let them in.
+const setReading = "reading"
+
 // setTheirs is the set of peers' flows whose elements have such fields.
 func setTheirs(v6 bool, kind flowKind) string {
 	name := "theirs"
@@ -35,6 +39,11 @@ func setTheirs(v6 bool, kind flowKind) string {
 		name += "6"
 	}
 	return name
+}
+
+// readingSet is the set of that name; like a lease, what is in it ends by itself.
+func readingSet() set {
+	return set{name: setReading, key: nftables.TypeEtherType, timeout: true, comment: "the agent reads the queue"}
 }
 
 // holdSets hold the flows that a peer has, each for TheirsTime.
@@ -109,13 +118,15 @@ func askChain(q Queue) chain {
 	}
 	return chain{name: chainAsk, rules: append(rules,
 		dropped(fmt.Sprintf("held: more than %d in a second", HoldRate), more(HoldRate)),
-		when(counter(), hold(q)).because(fmt.Sprintf("held: queue %d", QueueNumber)))}
+		when(protocolIn(setReading), counter(), hold(q)).because(fmt.Sprintf("held: queue %d", QueueNumber)),
+		dropped("not held: the agent has no queue"))}
 }
 
 // openChain holds what opens a TCP connection.
 func openChain(q Queue) chain {
 	return chain{name: chainOpen, rules: []rule{
 		dropped(fmt.Sprintf("held: more than %d SYNs in a second", HoldRate), more(HoldRate)),
-		when(counter(), hold(q)).because(fmt.Sprintf("held: SYN, queue %d", QueueNumber)),
+		when(protocolIn(setReading), counter(), hold(q)).because(fmt.Sprintf("held: SYN, queue %d", QueueNumber)),
+		dropped("not held: SYN, the agent has no queue"),
 	}}
 }

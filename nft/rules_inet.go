@@ -21,7 +21,7 @@ func inetTable(all []address, q Queue) table {
 	t.chains = []chain{leaseChain(), inheritChain(), drainChain(), errorChain()}
 	holds := q != QueueNone
 	if holds {
-		t.sets = append(t.sets, holdSets()...)
+		t.sets = append(append(t.sets, readingSet()), holdSets()...)
 		t.chains = append([]chain{leaseChain(), errorChain()}, holdChains(q)...)
 	}
 	pre := []rule{when(fromLoopback(), accept())}

@@ -13,6 +13,9 @@ type Report struct {
 	Heard []nft.Heard `json:"heard"`
 	// Findings are what is wrong with the node's own kernel and settings.
 	Findings []Finding `json:"findings"`
+	// Problems are what the node's agent says is wrong with it, as the status
+	// has them.
+	Problems []string `json:"problems,omitempty"`
 	// Error is why there is no report of the node.
 	Error string `json:"error,omitempty"`
 }

@@ -28,6 +28,9 @@ func Judge(reports []Report) []Finding {
 				Mend: "look at its agent: journalctl -u earshot, on " + r.Node,
 			})
 		}
+		for _, p := range r.Problems {
+			findings = append(findings, Finding{Severity: nft.Warn, Node: r.Node, What: p})
+		}
 		for _, f := range r.Findings {
 			f.Node = r.Node
 			findings = append(findings, f)

@@ -246,3 +246,14 @@ func TestFromKernel(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// What an agent says is wrong with its node is told of that node, the first
+// one's too.
+func TestProblemsOfNodesAreTold(t *testing.T) {
+	reports := fine()
+	reports[0].Problems = []string{"the queue is taken"}
+	want := Finding{Severity: nft.Warn, Node: "n1", What: "the queue is taken"}
+	if got := Judge(reports); !slices.Contains(got, want) {
+		t.Errorf("%+v lacks %+v", got, want)
+	}
+}
