@@ -103,6 +103,23 @@ func TestAFailureInTheMiddleOfAMove(t *testing.T) {
 			c.must(c.heir.Start())
 			return c.heir
 		}},
+		{"the new owner is killed with held packets", false, func(c transfer) *lab.Node {
+			c.handOver()
+			c.must(c.former.Pause()) // so that it answers no question
+			lab.Eventually(c.t, moveLimit, "packets are held", func() error {
+				use, err := c.heir.QueueUse(heldQueue)
+				if err == nil && use.Waiting == 0 {
+					err = errors.New("none")
+				}
+				return err
+			})
+			c.must(c.heir.Kill())
+			c.must(c.former.Resume())
+			c.judgedDead(c.heir, c.third)
+			c.takenOver(c.third)
+			c.must(c.heir.Start())
+			return c.heir
+		}},
 		{"the former owner is killed", false, func(c transfer) *lab.Node {
 			c.handOver()
 			c.must(c.former.Kill())
