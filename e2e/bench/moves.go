@@ -12,6 +12,8 @@ import (
 
 	"earshot/e2e/lab"
 	"earshot/e2e/load"
+	"earshot/e2e/openings"
+	"earshot/nft"
 )
 
 const (
@@ -22,6 +24,7 @@ const (
 	moveWindow = time.Second
 	moveLate   = 200 * time.Millisecond
 	moveLimit  = 30 * time.Second
+	movesLease = time.Second
 	talkPort   = 22
 	echoPort   = 7000
 )
@@ -69,13 +72,16 @@ type harm struct {
 	flows, flowsMoved, unanswered, udp int // UDP
 	waits                              []float64
 	hasUDP                             bool
+	gaps, unheard                      []float64 // of each bucket that moved, in ms
+	precision                          string
 	why                                []string // what was answered twice
 }
 
 func measureMoves(ctx context.Context, r *rig) (table, error) {
 	notes := []string{
 		fmt.Sprintf("Each of %d nodes goes and comes back %d times, while %d new connections a second are opened and %d flows of each kind are open: busy and idle HTTP, WebSocket, interactive, download, half-closed; UDP request and response.", nodes, moveRounds, moveNews, moveOpen),
-		fmt.Sprintf("Wait: of new connections begun within %v of a command, from the SYN to the whole answer. A SYN that arrives between the release of its bucket and the take waits for as long as is left of that gap, so that the largest bounds the gap from above. No clock in the kernels is read.", moveWindow),
+		fmt.Sprintf("Wait: of new connections begun within %v of a command, from the SYN to the whole answer. A SYN that arrives between the release of its bucket and the take waits for as long as is left of that gap, so that the largest bounds the gap from above.", moveWindow),
+		fmt.Sprintf("Release to take, by the kernels' own tellings of their sets, of every bucket that moved: from the former owner's closing it until the new owner opens flows in it without a question (a lease, %v, in which it asks about each, and what comes before that), and for how much of that nobody even held what came. Below zero: both were open.", movesLease),
 		"At once: the same rules, servers and hash without agents; the sets of buckets are switched on one node after the other, as CLUSTERIP and Pacemaker's IPaddr2 do. No drain, nobody is asked.",
 		"HAProxy: one more host in front, TCP mode, `set server … state drain` and `ready`. It has no UDP. It is a single point, and its own failure is not measured here.",
 		"Again: SYNs that the client had to send again; twice: questions answered by two nodes, or two SYN-ACKs that differ. Both as seen on the client's wire.",
@@ -104,7 +110,7 @@ func measureMoves(ctx context.Context, r *rig) (table, error) {
 		}
 		n.name = w.name
 		all = append(all, n)
-		fmt.Fprintf(r.log, "bench: %s: %s\n", w.name, n.brief())
+		fmt.Fprintf(r.log, "bench: %s: %s; %s\n", w.name, n.brief(), n.precision)
 		for _, why := range n.why[:min(len(n.why), 5)] {
 			fmt.Fprintf(r.log, "bench: answered twice: %s\n", why)
 		}
@@ -127,6 +133,15 @@ func (r *rig) moveAll(ctx context.Context, m mover) (n harm, err error) {
 			return n, err
 		}
 	}
+	jiffy, err := nft.Jiffy()
+	if err != nil {
+		return n, err
+	}
+	kernels, err := openings.Listen(l.Nodes, jiffy)
+	if err != nil {
+		return n, err
+	}
+	defer kernels.Close()
 	if err := m.start(ctx, l); err != nil {
 		return n, err
 	}
@@ -136,6 +151,10 @@ func (r *rig) moveAll(ctx context.Context, m mover) (n harm, err error) {
 	}
 	defer func() { err = errors.Join(err, wire.Close()) }()
 	c, err := crowdOf(l.Clients[0], m)
+	if err != nil {
+		return n, err
+	}
+	begun, err := kernels.CatchUp(ctx)
 	if err != nil {
 		return n, err
 	}
@@ -149,7 +168,27 @@ func (r *rig) moveAll(ctx context.Context, m mover) (n harm, err error) {
 			return n, err
 		}
 	}
-	return c.disperse(wire, commands)
+	n, err = c.disperse(wire, commands)
+	if err != nil {
+		return n, err
+	}
+	return n, n.handoffs(ctx, kernels, begun)
+}
+
+// handoffs enters how long buckets were without a node between the two that
+// they moved from and to.
+func (n *harm) handoffs(ctx context.Context, kernels *openings.Monitor, since openings.Moment) error {
+	if _, err := kernels.CatchUp(ctx); err != nil {
+		return err
+	}
+	r, places := kernels.Copy()
+	for _, h := range r.Handoffs(places) {
+		if h.At >= since {
+			n.gaps, n.unheard = append(n.gaps, milliseconds(h.Gap)), append(n.unheard, milliseconds(h.Unheard))
+		}
+	}
+	n.precision = kernels.Precision()
+	return nil
 }
 
 // crowdOf starts the crowd.
@@ -246,17 +285,35 @@ func movesTable(all []harm) table {
 		{Name: fmt.Sprintf("> %d ms", moveLate.Milliseconds())}, {Name: "open TCP"}, {Name: "broken"},
 		{Name: "UDP flows"}, {Name: "moved"}, {Name: "datagrams lost"}, {Name: "twice"},
 		{Name: "wait p50", Unit: "ms", digits: 1}, {Name: "p99", Unit: "ms", digits: 1}, {Name: "max", Unit: "ms", digits: 1},
+		{Name: "moves"}, {Name: "unheard p50", Unit: "ms", digits: 1}, {Name: "p99", Unit: "ms", digits: 1},
+		{Name: "to open p50", Unit: "ms", digits: 1}, {Name: "p99", Unit: "ms", digits: 1},
+		{Name: "p50", Unit: "leases", digits: 2}, {Name: "p99", Unit: "leases", digits: 2},
 	}}
 	for _, n := range all {
 		flows, moved, lost := missing(), missing(), missing()
 		if n.hasUDP {
 			flows, moved, lost = figure(n.flows), figure(n.flowsMoved), figure(n.unanswered)
 		}
-		t.Rows = append(t.Rows, row{Name: n.name, Values: []figure{
+		values := []figure{
 			figure(n.opened), figure(n.refused), figure(n.reset), figure(n.timeouts), figure(n.again), figure(n.late),
 			figure(6 * moveOpen), figure(n.broken), flows, moved, lost, figure(n.twice),
 			figure(quantileOf(n.waits, 0.5)), figure(quantileOf(n.waits, 0.99)), figure(quantileOf(n.waits, 1)),
-		}})
+		}
+		t.Rows = append(t.Rows, row{Name: n.name, Values: append(values, n.gapFigures()...)})
 	}
 	return t
+}
+
+// gapFigures are the columns about the gap between release and take; none
+// where no bucket moves.
+func (n harm) gapFigures() []figure {
+	if len(n.gaps) == 0 {
+		return slices.Repeat([]figure{missing()}, 7)
+	}
+	leases := milliseconds(movesLease)
+	half, most := quantileOf(n.gaps, 0.5), quantileOf(n.gaps, 0.99)
+	return []figure{
+		figure(len(n.gaps)), figure(quantileOf(n.unheard, 0.5)), figure(quantileOf(n.unheard, 0.99)),
+		figure(half), figure(most), figure(half / leases), figure(most / leases),
+	}
 }

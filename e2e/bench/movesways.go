@@ -28,7 +28,7 @@ func (r *rig) movesLab() (*lab.Lab, error) {
 		}
 	}
 	return lab.New(lab.Options{
-		Nodes: nodes, Clients: 2, Bin: r.bin, Dir: r.dir, Lease: time.Second,
+		Nodes: nodes, Clients: 2, Bin: r.bin, Dir: r.dir, Lease: movesLease,
 		Services: map[string]lab.Service{service: of("tcp/80", "tcp/22"), "echo": of("udp/7000")},
 	})
 }

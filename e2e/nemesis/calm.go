@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"earshot/e2e/openings"
 )
 
 const (
@@ -46,7 +48,7 @@ func calm(ctx context.Context, o options, out io.Writer) (err error) {
 		case <-ctx.Done():
 		case <-time.After(judgeEvery):
 		}
-		until, late := c.monitor.catchUp(context.Background())
+		until, late := c.monitor.CatchUp(context.Background())
 		gap, judgement := c.judge(until)
 		worst = max(worst, gap)
 		err = errors.Join(err, late, c.heed(judgement))
@@ -64,8 +66,8 @@ func calm(ctx context.Context, o options, out io.Writer) (err error) {
 	}
 	heard := c.logged(alarms)[before:]
 	fmt.Fprintf(out, "%v with %d busy processes: %d alarms, %d elections, longest gap %.2f leases, %d questions on the wire; this machine stalled %d times for %v or more\n%s\n",
-		c.monitor.known.Round(time.Second), o.busy, len(heard), len(c.logged(elections))-led, float64(worst)/float64(o.lease), c.asked,
-		len(c.pulse.within(interval{0, never})), late, strings.Join(heard[:min(len(heard), shown)], "\n"))
+		c.monitor.Known().Round(time.Second), o.busy, len(heard), len(c.logged(elections))-led, float64(worst)/float64(o.lease), c.asked,
+		len(c.pulse.within(openings.Interval{To: openings.Never})), late, strings.Join(heard[:min(len(heard), shown)], "\n"))
 	if len(heard) > 0 || worst > 0 {
 		return fmt.Errorf("%w: nothing was broken", errJudged)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"earshot/e2e/load"
+	"earshot/e2e/openings"
 	"earshot/nft"
 )
 
@@ -34,16 +35,16 @@ type campaign struct {
 	o       options
 	rand    *rand.Rand
 	out     io.Writer
-	monitor *monitor
+	monitor *openings.Monitor
 	pulse   *pulse
 	tally   tallies
 
 	witness   *load.Witness
 	generator []*load.Run
 
-	whole   moment     // the cluster was first whole
-	judged  moment     // what ended before it has been judged
-	excused []interval // in which buckets may be without a node
+	whole   openings.Moment     // the cluster was first whole
+	judged  openings.Moment     // what ended before it has been judged
+	excused []openings.Interval // in which buckets may be without a node
 	history []string
 	asked   int     // questions on the wire
 	objects []error // what the judges found, if that does not end the campaign
@@ -60,10 +61,10 @@ func newCampaign(ctx context.Context, o options, out io.Writer) (*campaign, erro
 		return nil, err
 	}
 	c := &campaign{field: f, o: o, rand: rand.New(rand.NewPCG(o.seed, 0)), out: out, tally: tallies{}}
-	if c.monitor, err = listen(f.Nodes, jiffy); err != nil {
+	if c.monitor, err = openings.Listen(f.Nodes, jiffy); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	c.pulse = feel(c.monitor.now)
+	c.pulse = feel(c.monitor.Now)
 	if err = c.begin(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("%w\n%s", err, f.lastWords()), c.close())
 	}
@@ -82,7 +83,7 @@ func (c *campaign) begin(ctx context.Context) error {
 		return err
 	}
 	var err error
-	if c.whole, err = c.monitor.catchUp(ctx); err != nil {
+	if c.whole, err = c.monitor.CatchUp(ctx); err != nil {
 		return err
 	}
 	c.judged = c.whole
@@ -171,7 +172,7 @@ func (c *campaign) run(ctx context.Context, count int) (err error) {
 	}
 	err = errors.Join(err, c.heed(c.hearWitness()))
 	fmt.Fprintf(c.out, "\n%s\n%d questions on the client's wire; this machine stalled %d times for %v or more\n%s",
-		c.monitor.precision(), c.asked, len(c.pulse.within(interval{0, never})), late, c.tally)
+		c.monitor.Precision(), c.asked, len(c.pulse.within(openings.Interval{To: openings.Never})), late, c.tally)
 	if err = errors.Join(append(c.objects, err)...); err != nil {
 		return c.explain(err)
 	}
@@ -207,18 +208,18 @@ func (c *campaign) pick(all []fault) fault {
 func (c *campaign) strike(f fault) error {
 	ctx := context.Background()
 	a := &attack{campaign: c, ctx: ctx}
-	began := c.monitor.now()
+	began := c.monitor.Now()
 	if err := f.strike(a); err != nil {
 		return fmt.Errorf("%s: %w", f.name, err)
 	}
-	mended := c.monitor.now()
+	mended := c.monitor.Now()
 	err := c.awaitWhole(ctx)
 	if f.restarts {
 		err = errors.Join(err, c.ripen(ctx))
 	}
-	whole, late := c.monitor.catchUp(ctx)
+	whole, late := c.monitor.CatchUp(ctx)
 	if f.loses {
-		c.excused = append(c.excused, interval{began, whole})
+		c.excused = append(c.excused, openings.Interval{From: began, To: whole})
 	}
 	gap, judgement := c.judge(whole)
 	line := fmt.Sprintf("%9.3fs %s: %s; whole %.2f s after; longest gap %.2f leases",
@@ -230,30 +231,30 @@ func (c *campaign) strike(f fault) error {
 }
 
 // judge judges what ended since the last time, and returns the longest gap.
-func (c *campaign) judge(until moment) (gap time.Duration, err error) {
-	r, places := c.monitor.copy()
+func (c *campaign) judge(until openings.Moment) (gap time.Duration, err error) {
+	r, places := c.monitor.Copy()
 	var errs []error
-	var around interval
-	object := func(f finding, why string) {
-		around = f.interval
+	var around openings.Interval
+	object := func(f openings.Finding, why string) {
+		around = f.Interval
 		errs = append(errs, fmt.Errorf("%w: %v%s", errJudged, f, why))
 	}
-	for _, f := range c.fresh(r.overlaps(places), until) {
+	for _, f := range c.fresh(r.Overlaps(places), until) {
 		object(f, "")
 	}
-	gaps := c.fresh(r.gaps(places, interval{max(c.whole, until-memory), until}, c.excused, 3*c.o.lease), until)
-	for _, f := range longer(gaps, c.o.bound()) {
-		stalls := c.pulse.within(interval{f.from - c.o.lease, f.to})
-		if most := allowance(stalls, c.o.lease, c.o.bound()); f.length() > most {
+	gaps := c.fresh(r.Gaps(places, openings.Interval{From: max(c.whole, until-memory), To: until}, c.excused, 3*c.o.lease), until)
+	for _, f := range openings.Longer(gaps, c.o.bound()) {
+		stalls := c.pulse.within(openings.Interval{From: f.From - c.o.lease, To: f.To})
+		if most := allowance(stalls, c.o.lease, c.o.bound()); f.Length() > most {
 			object(f, fmt.Sprintf("; it may be %v, with %d stalls of this machine", most, len(stalls)))
 		}
 	}
 	c.judged = until
-	c.monitor.forget(until - memory)
+	c.monitor.Forget(until - memory)
 	if len(errs) > 0 {
 		errs = append(errs[:min(len(errs), shown)], errors.New("meanwhile the agents said:\n"+c.chronicle(around)))
 	}
-	return longest(gaps), errors.Join(errs...)
+	return openings.Longest(gaps), errors.Join(errs...)
 }
 
 // memory is how far back what is still going on may have begun.
@@ -261,19 +262,19 @@ const memory = time.Minute
 
 // fresh are the findings that ended since the last judgement. A gap that lasts
 // until now is judged the next time.
-func (c *campaign) fresh(list []finding, now moment) []finding {
-	return slices.DeleteFunc(slices.Clone(list), func(f finding) bool { return f.to < c.judged || f.to == now })
+func (c *campaign) fresh(list []openings.Finding, now openings.Moment) []openings.Finding {
+	return slices.DeleteFunc(slices.Clone(list), func(f openings.Finding) bool { return f.To < c.judged || f.To == now })
 }
 
 // explain adds to an error how it came to it.
 func (c *campaign) explain(err error) error {
 	h := c.history[max(0, len(c.history)-3*shown):]
-	return fmt.Errorf("%w\nseed %d; %s\nhistory:\n  %s\n%s", err, c.o.seed, c.monitor.precision(), strings.Join(h, "\n  "), c.lastWords())
+	return fmt.Errorf("%w\nseed %d; %s\nhistory:\n  %s\n%s", err, c.o.seed, c.monitor.Precision(), strings.Join(h, "\n  "), c.lastWords())
 }
 
 // close ends everything.
 func (c *campaign) close() error {
 	c.pulse.close()
-	c.monitor.close()
+	c.monitor.Close()
 	return c.Close()
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"earshot/e2e/openings"
 )
 
 // before and after are how much of the logs around a finding is told.
@@ -18,7 +20,7 @@ const (
 
 // chronicle is what all agents logged around a time, in order, by the record's
 // own clock.
-func (c *campaign) chronicle(around interval) string {
+func (c *campaign) chronicle(around openings.Interval) string {
 	stamped := regexp.MustCompile(`^time=(\S+) `)
 	var lines []string
 	for _, n := range c.Nodes {
@@ -31,7 +33,7 @@ func (c *campaign) chronicle(around interval) string {
 			if err != nil {
 				continue
 			}
-			if when := at.Sub(c.monitor.began); when > around.from-before && when < around.to+after {
+			if when := at.Sub(c.monitor.Began()); when > around.From-before && when < around.To+after {
 				lines = append(lines, fmt.Sprintf("  %9.3fs %s %s", when.Seconds(), n.Name, strings.TrimSpace(line[len(m[0]):])))
 			}
 		}

@@ -5,7 +5,7 @@
 //	go run ./e2e/nemesis -minutes 60
 //	go run ./e2e/nemesis -kills 200
 //
-// The first judge listens to each node's kernel (monitor.go) and knows from
+// The first judge listens to each node's kernel (package openings) and knows from
 // every transaction which buckets the node opens flows in, and until when its
 // lease lets it. No two nodes may do so in one bucket at one time (I1), and no
 // bucket may be without a node for longer than a bound (I2). The second one

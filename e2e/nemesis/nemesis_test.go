@@ -16,6 +16,7 @@ import (
 	"earshot/coordinator"
 	"earshot/e2e/lab"
 	"earshot/e2e/load"
+	"earshot/nft"
 
 	"github.com/google/nftables"
 )
@@ -95,7 +96,7 @@ func usurp(n *lab.Node) error {
 				all = append(all, nftables.SetElement{Key: binary.NativeEndian.AppendUint32(nil, b)})
 			}
 			for family, suffix := range map[nftables.TableFamily]string{nftables.TableFamilyINet: "_own", nftables.TableFamilyNetdev: "_heard"} {
-				set := &nftables.Set{Table: &nftables.Table{Family: family, Name: tableName}, Name: service + suffix, KeyType: nftables.TypeMark}
+				set := &nftables.Set{Table: &nftables.Table{Family: family, Name: nft.TableName}, Name: service + suffix, KeyType: nftables.TypeMark}
 				if err := c.SetAddElements(set, all); err != nil {
 					return err
 				}

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"earshot/e2e/openings"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -23,18 +25,18 @@ type pulse struct {
 	quit, done chan struct{}
 
 	mu     sync.Mutex
-	stalls []interval
+	stalls []openings.Interval
 }
 
 // feel starts a pulse that goes by the given clock. Close it.
-func feel(now func() moment) *pulse {
+func feel(now func() openings.Moment) *pulse {
 	p := &pulse{quit: make(chan struct{}), done: make(chan struct{})}
 	go p.run(now)
 	return p
 }
 
 // run beats on a thread of its own.
-func (p *pulse) run(now func() moment) {
+func (p *pulse) run(now func() openings.Moment) {
 	defer close(p.done)
 	runtime.LockOSThread() // not unlocked: the thread ends with its priority
 	// Without it, more stalls are seen.
@@ -50,19 +52,19 @@ func (p *pulse) run(now func() moment) {
 		_ = unix.Nanosleep(&pause, nil) // a signal only makes it shorter
 		if to := now(); to-from > beat+late {
 			p.mu.Lock()
-			p.stalls = append(p.stalls, interval{from, to})
+			p.stalls = append(p.stalls, openings.Interval{From: from, To: to})
 			p.mu.Unlock()
 		}
 	}
 }
 
 // within are the stalls that overlap an interval.
-func (p *pulse) within(i interval) []interval {
+func (p *pulse) within(i openings.Interval) []openings.Interval {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var all []interval
+	var all []openings.Interval
 	for _, s := range p.stalls {
-		if s.from < i.to && s.to > i.from {
+		if s.From < i.To && s.To > i.From {
 			all = append(all, s)
 		}
 	}
@@ -78,12 +80,12 @@ func (p *pulse) close() {
 // allowance is how long a gap may be: the bound and the time for which the
 // machine stalled. A stall of a third of a lease may cost leases and an election
 // of its own, and so another bound.
-func allowance(stalls []interval, lease, bound time.Duration) time.Duration {
+func allowance(stalls []openings.Interval, lease, bound time.Duration) time.Duration {
 	most := bound
 	long := false
 	for _, s := range stalls {
-		most += s.length()
-		long = long || s.length() > lease/3
+		most += s.Length()
+		long = long || s.Length() > lease/3
 	}
 	if long {
 		most += bound

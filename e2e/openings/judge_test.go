@@ -1,4 +1,4 @@
-package main
+package openings
 
 import (
 	"encoding/binary"
@@ -12,15 +12,17 @@ import (
 
 // ms is a moment known exactly, between the widths of a bracket.
 func ms(n int) stamp {
-	return stamp{moment(n) * time.Millisecond, moment(n)*time.Millisecond + time.Millisecond}
+	return stamp{Moment(n) * time.Millisecond, Moment(n)*time.Millisecond + time.Millisecond}
 }
 
-var first = place{web, 7}
+const web, echo = "web", "echo"
+
+var first = Place{web, 7}
 
 // always is a node with a lease and the bucket from one moment to another.
 func always(from, to stamp) *timeline {
 	t := newTimeline()
-	t.lease(ms(0), stamp{never, never})
+	t.lease(ms(0), stamp{Never, Never})
 	t.hold(first, from, true)
 	t.hold(first, to, false)
 	return t
@@ -32,16 +34,16 @@ func TestOverlaps(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		a, b  *timeline
-		found []interval
+		found []Interval
 	}{
 		{"handoff", always(ms(0), ms(100)), always(ms(102), ms(300)), nil},
 		{"within the brackets", always(ms(0), ms(100)), always(ms(99), ms(300)), nil},
-		{"overlap", always(ms(0), ms(100)), always(ms(90), ms(300)), []interval{{91 * time.Millisecond, 100 * time.Millisecond}}},
+		{"overlap", always(ms(0), ms(100)), always(ms(90), ms(300)), []Interval{{91 * time.Millisecond, 100 * time.Millisecond}}},
 	} {
-		got := record{"n1": c.a, "n2": c.b}.overlaps([]place{first, {echo, 7}})
-		var found []interval
+		got := Record{"n1": c.a, "n2": c.b}.Overlaps([]Place{first, {echo, 7}})
+		var found []Interval
 		for _, f := range got {
-			found = append(found, f.interval)
+			found = append(found, f.Interval)
 			if f.nodes != "n1 and n2" || f.service != web || f.buckets.String() != "7" {
 				t.Errorf("%s: %v", c.name, f)
 			}
@@ -60,7 +62,7 @@ func TestOverlapsOfLeases(t *testing.T) {
 		old.hold(first, ms(0), true)
 		old.lease(ms(0), ms(60))
 		old.lease(ms(50), ms(end)) // renewed
-		if got := (record{"n1": old, "n2": heir}).overlaps([]place{first}); len(got) != want {
+		if got := (Record{"n1": old, "n2": heir}).Overlaps([]Place{first}); len(got) != want {
 			t.Errorf("lease until %d: %v", end, got)
 		}
 	}
@@ -68,43 +70,29 @@ func TestOverlapsOfLeases(t *testing.T) {
 
 // I2: a time without any node is found if it is not excused.
 func TestGaps(t *testing.T) {
-	r := record{"n1": always(ms(0), ms(100)), "n2": always(ms(500), ms(900))}
-	within := interval{10 * time.Millisecond, 800 * time.Millisecond}
-	got := r.gaps([]place{first}, within, nil, 0)
-	if len(got) != 1 || got[0].interval != (interval{101 * time.Millisecond, 500 * time.Millisecond}) {
+	r := Record{"n1": always(ms(0), ms(100)), "n2": always(ms(500), ms(900))}
+	within := Interval{10 * time.Millisecond, 800 * time.Millisecond}
+	got := r.Gaps([]Place{first}, within, nil, 0)
+	if len(got) != 1 || got[0].Interval != (Interval{101 * time.Millisecond, 500 * time.Millisecond}) {
 		t.Errorf("%v", got)
 	}
-	if long := longer(got, 300*time.Millisecond); len(long) != 1 {
+	if long := Longer(got, 300*time.Millisecond); len(long) != 1 {
 		t.Errorf("%v", long)
 	}
-	if got := r.gaps([]place{first}, within, []interval{{90 * time.Millisecond, 450 * time.Millisecond}}, 0); longest(got) != 50*time.Millisecond {
+	if got := r.Gaps([]Place{first}, within, []Interval{{90 * time.Millisecond, 450 * time.Millisecond}}, 0); Longest(got) != 50*time.Millisecond {
 		t.Errorf("%v", got)
 	}
-	if got := r.gaps([]place{{web, 8}}, within, nil, 0); longest(got) != within.length() {
+	if got := r.Gaps([]Place{{web, 8}}, within, nil, 0); Longest(got) != within.Length() {
 		t.Errorf("a bucket that nobody ever had: %v", got)
 	}
 	taker := always(ms(300), ms(900))
-	taker.holds = map[place][]span{}
+	taker.holds = map[Place][]span{}
 	taker.take(first, ms(300), true)
 	taker.take(first, ms(500), false)
 	r["n3"] = taker
 	for most, want := range map[time.Duration]time.Duration{250 * time.Millisecond: 199 * time.Millisecond, 150 * time.Millisecond: 399 * time.Millisecond} {
-		if got := r.gaps([]place{first}, within, nil, most); longest(got) != want {
+		if got := r.Gaps([]Place{first}, within, nil, most); Longest(got) != want {
 			t.Errorf("with a take of 200 ms where %v are allowed: %v", most, got)
-		}
-	}
-}
-
-// Stalls of the machine are added to the bound; a long one may cost an election.
-func TestAllowance(t *testing.T) {
-	const lease, bound = 300 * time.Millisecond, 900 * time.Millisecond
-	for want, stalls := range map[time.Duration][]interval{
-		bound:                          nil,
-		bound + 50*time.Millisecond:    {{0, 20 * time.Millisecond}, {time.Second, 1030 * time.Millisecond}},
-		2*bound + 200*time.Millisecond: {{0, 200 * time.Millisecond}},
-	} {
-		if got := allowance(stalls, lease, bound); got != want {
-			t.Errorf("%v: %v, want %v", stalls, got, want)
 		}
 	}
 }
@@ -133,14 +121,14 @@ func TestShadow(t *testing.T) {
 	// Another kind of holding is no break.
 	s.apply([]change{{set: "web_inherit", key: bucket}, {set: "web_own", add: true, key: bucket}}, ms(120))
 	open := s.open(first, certain)
-	if len(open) != 1 || open[0] != (interval{11 * time.Millisecond, 204 * time.Millisecond}) {
+	if len(open) != 1 || open[0] != (Interval{11 * time.Millisecond, 204 * time.Millisecond}) {
 		t.Errorf("open %v", open)
 	}
-	if may := s.open(first, possible); len(may) != 1 || may[0].to != 215*time.Millisecond {
+	if may := s.open(first, possible); len(may) != 1 || may[0].To != 215*time.Millisecond {
 		t.Errorf("possibly open %v", may)
 	}
 	s.apply([]change{{}}, ms(150))
-	if open := s.open(first, certain); len(open) != 1 || open[0].to != 150*time.Millisecond {
+	if open := s.open(first, certain); len(open) != 1 || open[0].To != 150*time.Millisecond {
 		t.Errorf("open after the loss of the table: %v", open)
 	}
 }
@@ -179,22 +167,5 @@ func TestParse(t *testing.T) {
 	}
 	if _, end, err := parse(header&0xff00|unix.NFT_MSG_NEWGEN, []byte{0, 0, 0, 0}); !end || err != nil {
 		t.Errorf("end of a transaction: %v, %v", end, err)
-	}
-}
-
-// I5: a command that was acknowledged is lost when its value is neither there
-// nor that of a later one.
-func TestWishes(t *testing.T) {
-	w := wish{sure: ""}
-	w.attempt("n1")
-	w.acknowledged()
-	w.attempt("n2")
-	for value, want := range map[string]bool{"n1": true, "n2": true, "": false, "n3": false} {
-		if w.allows(value) != want {
-			t.Errorf("%q allowed: %v", value, !want)
-		}
-	}
-	if w.found("n1"); w.allows("n2") {
-		t.Error("an attempt that failed is still allowed")
 	}
 }

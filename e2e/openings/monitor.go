@@ -1,4 +1,4 @@
-package main
+package openings
 
 import (
 	"context"
@@ -30,8 +30,8 @@ const (
 	spareProcs = 8
 )
 
-// monitor keeps the record of all nodes' kernels from their notifications.
-type monitor struct {
+// Monitor keeps the record of all nodes' kernels from their notifications.
+type Monitor struct {
 	began time.Time
 	quit  chan struct{}
 	done  chan struct{}
@@ -39,7 +39,7 @@ type monitor struct {
 	mu      sync.Mutex
 	ears    []*ear
 	err     error
-	known   moment // everything before it is in the record
+	known   Moment // everything before it is in the record
 	widest  time.Duration
 	total   time.Duration
 	counted int
@@ -50,14 +50,14 @@ type ear struct {
 	name    string
 	fd      int
 	shadow  *shadow
-	empty   moment // the socket was empty at or after it
-	began   moment // the lower end of the transaction that is being told
+	empty   Moment // the socket was empty at or after it
+	began   Moment // the lower end of the transaction that is being told
 	pending []change
 }
 
-// listen opens a monitor before the agents run: their tables must not exist.
-func listen(nodes []*lab.Node, jiffy time.Duration) (*monitor, error) {
-	m := &monitor{began: time.Now(), quit: make(chan struct{}), done: make(chan struct{})}
+// Listen opens a monitor before the agents run: their tables must not exist.
+func Listen(nodes []*lab.Node, jiffy time.Duration) (*Monitor, error) {
+	m := &Monitor{began: time.Now(), quit: make(chan struct{}), done: make(chan struct{})}
 	for _, n := range nodes {
 		e := &ear{name: n.Name, fd: -1, shadow: newShadow(jiffy)}
 		if err := n.Do(e.open); err != nil {
@@ -86,11 +86,11 @@ func (e *ear) open() error {
 	return unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, unix.NFNLGRP_NFTABLES)
 }
 
-// now is the moment.
-func (m *monitor) now() moment { return time.Since(m.began) }
+// Now is the moment.
+func (m *Monitor) Now() Moment { return time.Since(m.began) }
 
 // run reads until the monitor is closed, on a thread of its own.
-func (m *monitor) run() {
+func (m *Monitor) run() {
 	defer close(m.done)
 	runtime.LockOSThread() // not unlocked: the thread ends with its priority
 	runtime.GOMAXPROCS(max(spareProcs, runtime.GOMAXPROCS(0)))
@@ -109,7 +109,7 @@ func (m *monitor) run() {
 			polled[i] = unix.PollFd{Fd: int32(e.fd), Events: unix.POLLIN}
 		}
 		timeout := unix.NsecToTimespec(lookEvery.Nanoseconds()) // the kernel leaves in it what was left
-		before := m.now()
+		before := m.Now()
 		if _, err := unix.Ppoll(polled, &timeout, nil); err != nil && !errors.Is(err, unix.EINTR) {
 			m.fail(err)
 			return
@@ -126,14 +126,24 @@ func (m *monitor) run() {
 	}
 }
 
+// Began is when the record begins.
+func (m *Monitor) Began() time.Time { return m.began }
+
+// Known is the moment before which everything is in the record.
+func (m *Monitor) Known() Moment {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.known
+}
+
 // advance notes that everything before a moment is known.
-func (m *monitor) advance(to moment) {
+func (m *Monitor) advance(to Moment) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.known = to
 }
 
-func (m *monitor) fail(err error) {
+func (m *Monitor) fail(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.err = err
@@ -141,9 +151,9 @@ func (m *monitor) fail(err error) {
 
 // drain reads what a socket has. Notifications that found no room (ENOBUFS)
 // are an error: the record would have a hole.
-func (m *monitor) drain(e *ear, buf []byte) error {
+func (m *Monitor) drain(e *ear, buf []byte) error {
 	for {
-		before := m.now()
+		before := m.Now()
 		n, _, err := unix.Recvfrom(e.fd, buf, unix.MSG_DONTWAIT)
 		if errors.Is(err, unix.EAGAIN) {
 			e.empty = before
@@ -155,14 +165,14 @@ func (m *monitor) drain(e *ear, buf []byte) error {
 		if err != nil {
 			return err
 		}
-		if err := m.enter(e, buf[:n], m.now()); err != nil {
+		if err := m.enter(e, buf[:n], m.Now()); err != nil {
 			return err
 		}
 	}
 }
 
 // enter takes a datagram of notifications, read at a moment.
-func (m *monitor) enter(e *ear, datagram []byte, at moment) error {
+func (m *Monitor) enter(e *ear, datagram []byte, at Moment) error {
 	messages, err := syscall.ParseNetlinkMessage(datagram)
 	if err != nil {
 		return err
@@ -188,9 +198,9 @@ func (m *monitor) enter(e *ear, datagram []byte, at moment) error {
 	return nil
 }
 
-// catchUp waits until everything up to now is in the record, and returns now.
-func (m *monitor) catchUp(ctx context.Context) (moment, error) {
-	now := m.now()
+// CatchUp waits until everything up to now is in the record, and returns now.
+func (m *Monitor) CatchUp(ctx context.Context) (Moment, error) {
+	now := m.Now()
 	err := lab.Poll(ctx, 10*time.Second, func() error {
 		m.mu.Lock()
 		defer m.mu.Unlock()
@@ -204,11 +214,11 @@ func (m *monitor) catchUp(ctx context.Context) (moment, error) {
 	return now, errors.Join(m.err, err)
 }
 
-// copy returns the record, and every bucket that was ever open in it.
-func (m *monitor) copy() (record, []place) {
+// Copy returns the record, and every bucket that was ever open in it.
+func (m *Monitor) Copy() (Record, []Place) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	r, seen := record{}, map[place]bool{}
+	r, seen := Record{}, map[Place]bool{}
 	for _, e := range m.ears {
 		r[e.name] = e.shadow.timeline.clone()
 		for p := range e.shadow.holds {
@@ -218,8 +228,8 @@ func (m *monitor) copy() (record, []place) {
 	return r, slices.Collect(maps.Keys(seen))
 }
 
-// forget drops what ended before a moment.
-func (m *monitor) forget(before moment) {
+// Forget drops what ended before a moment.
+func (m *Monitor) Forget(before Moment) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, e := range m.ears {
@@ -227,8 +237,8 @@ func (m *monitor) forget(before moment) {
 	}
 }
 
-// precision says how well the moments are known.
-func (m *monitor) precision() string {
+// Precision says how well the moments are known.
+func (m *Monitor) Precision() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.counted == 0 {
@@ -238,14 +248,14 @@ func (m *monitor) precision() string {
 		m.counted, (m.total / time.Duration(m.counted)).Round(10*time.Microsecond), m.widest.Round(10*time.Microsecond))
 }
 
-// close ends the monitor.
-func (m *monitor) close() {
+// Close ends the monitor.
+func (m *Monitor) Close() {
 	close(m.quit)
 	<-m.done
 	m.closeEars()
 }
 
-func (m *monitor) closeEars() {
+func (m *Monitor) closeEars() {
 	for _, e := range m.ears {
 		_ = unix.Close(e.fd)
 	}

@@ -1,4 +1,4 @@
-package main
+package openings
 
 import (
 	"slices"
@@ -7,24 +7,24 @@ import (
 	"earshot/hashmode"
 )
 
-// moment is a time since the record began, by CLOCK_MONOTONIC, which is one
+// Moment is a time since the record began, by CLOCK_MONOTONIC, which is one
 // for all nodes of a lab.
-type moment = time.Duration
+type Moment = time.Duration
 
-// never is the end of what has not ended.
-const never = moment(1<<63 - 1)
+// Never is the end of what has not ended.
+const Never = Moment(1<<63 - 1)
 
 // stamp brackets the moment of an event: not before lo, not after hi.
-type stamp struct{ lo, hi moment }
+type stamp struct{ lo, hi Moment }
 
 // sooner is the stamp of whichever of two events came first.
 func (s stamp) sooner(t stamp) stamp { return stamp{min(s.lo, t.lo), min(s.hi, t.hi)} }
 
 // span is a time in which something was so.
-type span struct{ from, to stamp }
+type span struct{ From, To stamp }
 
-// place is a bucket of a service.
-type place struct {
+// Place is a bucket of a service.
+type Place struct {
 	service string
 	bucket  hashmode.Bucket
 }
@@ -33,35 +33,35 @@ type place struct {
 // the bucket. The last span of each kind may be open: its end is never.
 type timeline struct {
 	leases []span
-	holds  map[place][]span
+	holds  map[Place][]span
 	// takes are when the node was taking a bucket: it holds what opens flows,
 	// and answers what is nobody else's.
-	takes map[place][]span
+	takes map[Place][]span
 }
 
 func newTimeline() *timeline {
-	return &timeline{holds: map[place][]span{}, takes: map[place][]span{}}
+	return &timeline{holds: map[Place][]span{}, takes: map[Place][]span{}}
 }
 
 // hold enters that the bucket is open from now on, or is not.
-func (t *timeline) hold(p place, at stamp, open bool) {
+func (t *timeline) hold(p Place, at stamp, open bool) {
 	t.holds[p] = toggle(t.holds[p], at, open)
 }
 
 // take enters that the node takes the bucket from now on, or does not.
-func (t *timeline) take(p place, at stamp, taking bool) {
+func (t *timeline) take(p Place, at stamp, taking bool) {
 	t.takes[p] = toggle(t.takes[p], at, taking)
 }
 
 // toggle begins a span or ends the last one.
 func toggle(spans []span, at stamp, open bool) []span {
 	last := len(spans) - 1
-	isOpen := last >= 0 && spans[last].to.hi == never
+	isOpen := last >= 0 && spans[last].To.hi == Never
 	switch {
 	case open && !isOpen:
-		return append(spans, span{at, stamp{never, never}})
+		return append(spans, span{at, stamp{Never, Never}})
 	case !open && isOpen:
-		spans[last].to = at
+		spans[last].To = at
 	}
 	return spans
 }
@@ -69,8 +69,8 @@ func toggle(spans []span, at stamp, open bool) []span {
 // lease enters that from now on the node has a lease that ends by itself.
 func (t *timeline) lease(at, end stamp) {
 	last := len(t.leases) - 1
-	if last >= 0 && at.hi < t.leases[last].to.lo {
-		t.leases[last].to = end // without a break
+	if last >= 0 && at.hi < t.leases[last].To.lo {
+		t.leases[last].To = end // without a break
 		return
 	}
 	t.unlease(at)
@@ -80,7 +80,7 @@ func (t *timeline) lease(at, end stamp) {
 // unlease enters that the node has no lease from now on.
 func (t *timeline) unlease(at stamp) {
 	if last := len(t.leases) - 1; last >= 0 {
-		t.leases[last].to = t.leases[last].to.sooner(at)
+		t.leases[last].To = t.leases[last].To.sooner(at)
 	}
 }
 
@@ -98,48 +98,49 @@ func (t *timeline) clone() *timeline {
 }
 
 // forget drops what ended before a moment.
-func (t *timeline) forget(before moment) {
-	old := func(s span) bool { return s.to.hi < before }
+func (t *timeline) forget(before Moment) {
+	old := func(s span) bool { return s.To.hi < before }
 	t.leases = slices.DeleteFunc(t.leases, old)
-	for _, spans := range []map[place][]span{t.holds, t.takes} {
+	for _, spans := range []map[Place][]span{t.holds, t.takes} {
 		for p := range spans {
 			spans[p] = slices.DeleteFunc(spans[p], old)
 		}
 	}
 }
 
-// interval is a time between two known moments.
-type interval struct{ from, to moment }
+// Interval is a time between two known moments.
+type Interval struct{ From, To Moment }
 
-func (i interval) length() time.Duration { return i.to - i.from }
+// Length is how long it lasts.
+func (i Interval) Length() time.Duration { return i.To - i.From }
 
 // certain are the times in which it was so, whatever the moments in the
 // brackets; possible are those in which it may have been.
-func certain(spans []span) []interval {
-	var all []interval
+func certain(spans []span) []Interval {
+	var all []Interval
 	for _, s := range spans {
-		if s.from.hi < s.to.lo {
-			all = append(all, interval{s.from.hi, s.to.lo})
+		if s.From.hi < s.To.lo {
+			all = append(all, Interval{s.From.hi, s.To.lo})
 		}
 	}
 	return all
 }
 
-func possible(spans []span) []interval {
-	var all []interval
+func possible(spans []span) []Interval {
+	var all []Interval
 	for _, s := range spans {
-		all = append(all, interval{s.from.lo, s.to.hi})
+		all = append(all, Interval{s.From.lo, s.To.hi})
 	}
 	return all
 }
 
 // intersect returns the times that are in both. Neither list has overlaps of
 // its own, but for the edges of brackets.
-func intersect(a, b []interval) []interval {
-	var all []interval
+func intersect(a, b []Interval) []Interval {
+	var all []Interval
 	for _, x := range a {
 		for _, y := range b {
-			if both := (interval{max(x.from, y.from), min(x.to, y.to)}); both.from < both.to {
+			if both := (Interval{max(x.From, y.From), min(x.To, y.To)}); both.From < both.To {
 				all = append(all, both)
 			}
 		}
@@ -148,18 +149,18 @@ func intersect(a, b []interval) []interval {
 }
 
 // missing returns the times within a range that are in none of a list.
-func missing(within interval, list []interval) []interval {
+func missing(within Interval, list []Interval) []Interval {
 	list = slices.Clone(list)
-	slices.SortFunc(list, func(a, b interval) int { return int(a.from - b.from) })
-	var all []interval
-	at := within.from
+	slices.SortFunc(list, func(a, b Interval) int { return int(a.From - b.From) })
+	var all []Interval
+	at := within.From
 	for _, i := range list {
-		if i.from > at {
-			all = append(all, interval{at, min(i.from, within.to)})
+		if i.From > at {
+			all = append(all, Interval{at, min(i.From, within.To)})
 		}
-		if at = max(at, i.to); at >= within.to {
+		if at = max(at, i.To); at >= within.To {
 			return all
 		}
 	}
-	return append(all, interval{at, within.to})
+	return append(all, Interval{at, within.To})
 }

@@ -1,4 +1,4 @@
-package main
+package openings
 
 import (
 	"encoding/binary"
@@ -19,7 +19,7 @@ type shadow struct {
 	jiffy   time.Duration
 	buckets map[string]map[hashmode.Bucket]bool // elements of "web_own", "web_inherit", "web_take"
 	slots   [2]slot
-	touched map[place]bool // since the last transaction
+	touched map[Place]bool // since the last transaction
 	leased  bool           // a slot was touched
 }
 
@@ -31,7 +31,7 @@ type slot struct {
 }
 
 func newShadow(jiffy time.Duration) *shadow {
-	return &shadow{timeline: newTimeline(), jiffy: jiffy, buckets: map[string]map[hashmode.Bucket]bool{}, touched: map[place]bool{}}
+	return &shadow{timeline: newTimeline(), jiffy: jiffy, buckets: map[string]map[hashmode.Bucket]bool{}, touched: map[Place]bool{}}
 }
 
 // The sets that let a bucket's flows be opened, and that of those that are taken.
@@ -149,5 +149,5 @@ func (s *shadow) bucket(set string, b hashmode.Bucket, in bool) {
 		delete(s.buckets[set], b)
 	}
 	service, _ := serviceOf(set)
-	s.touched[place{service, b}] = true
+	s.touched[Place{service, b}] = true
 }
