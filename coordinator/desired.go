@@ -16,6 +16,7 @@ const (
 	own
 	inherit // own, and others may have flows
 	waiting // own by the map, but not released by a former owner yet
+	asking  // given away, but the new owner is not there yet: each flow is asked about
 	drain   // given away, flows may be left
 )
 
@@ -56,6 +57,9 @@ func rolesOf(m raftstore.Map, node string, l levels) map[role]hashmode.Set {
 type opened struct {
 	held    uint64
 	buckets map[string]hashmode.Set
+	// asking are those in which it does after a question about each flow: they
+	// were released to it just now, or it gives them away before that is over.
+	asking map[string]hashmode.Set
 	// answered: this kernel has had a lease since it came up. Before, a node
 	// replays its log into a kernel that knows nothing, and opens, silently,
 	// what it has released long since.
@@ -69,6 +73,12 @@ func (o opened) of(v raftstore.Service) hashmode.Set {
 		return hashmode.Set{}
 	}
 	return o.buckets[v.Name]
+}
+
+// opens reports whether this node lets flows in a bucket be opened, be it after
+// a question.
+func (o opened) opens(service string, b hashmode.Bucket) bool {
+	return o.buckets[service].Has(b) || o.asking[service].Has(b)
 }
 
 // outdated reports whether the kernel lets through anything of a service whose
@@ -89,6 +99,22 @@ func openedBy(rs nft.Ruleset) opened {
 		o.buckets[s.Name] = s.Own.Union(s.Inherit)
 	}
 	return o
+}
+
+// askingIn are the buckets of a ruleset in which held packets may be let in: all
+// that is taken but what a former owner has not released yet.
+func askingIn(st *raftstore.State, node string, l levels, rs nft.Ruleset) map[string]hashmode.Set {
+	all := map[string]hashmode.Set{}
+	for _, s := range rs.Services {
+		var set hashmode.Set
+		for b := range s.Take.All() {
+			if slot := st.Services[s.Name].Map[b]; slot.Owner != node || l.released(slot) {
+				set.Add(b)
+			}
+		}
+		all[s.Name] = set
+	}
+	return all
 }
 
 // closes reports whether the change from one ruleset to another closes a bucket
@@ -120,6 +146,9 @@ type knowledge struct {
 	// fresh are buckets that were released to this node just now: it answers
 	// in them, and asks about each flow first (Timing.Settle).
 	fresh map[string]hashmode.Set
+	// busy are buckets given away of which packets wait here that came before
+	// their new owner did: nobody else has heard them.
+	busy map[string]hashmode.Set
 	// interfaces names this node's own interface for a service where it
 	// differs from the definition.
 	interfaces map[string]string
@@ -135,11 +164,17 @@ type knowledge struct {
 //     a kernel that has answered, and for the node's own incarnation: in an
 //     earlier one it was judged dead, and nobody waited. Others may have flows
 //     there, the new owner not the least: it may have been the former one, too.
+//     What it asks about in such a bucket it asks about until then, and until it
+//     has decided about all that came before.
 //
 // Of a service whose buckets have got other packets since it keeps nothing:
 // the numbers mean something else.
 func (k knowledge) keep(v raftstore.Service, self raftstore.Node, sets map[role]hashmode.Set) {
-	var taken, kept hashmode.Set
+	var taken, kept, asked hashmode.Set
+	left := func(b hashmode.Bucket, slot raftstore.Slot) bool {
+		return !sets[drain].Has(b) || !k.opened.answered || k.opened.held < self.Changed ||
+			k.levels.ready(slot) && !k.busy[v.Name].Has(b)
+	}
 	for b := range k.opened.of(v).All() {
 		if int(b) >= len(v.Map) {
 			continue
@@ -148,13 +183,19 @@ func (k knowledge) keep(v raftstore.Service, self raftstore.Node, sets map[role]
 		switch {
 		case sets[waiting].Has(b) && slot.Since <= k.opened.held:
 			taken.Add(b)
-		case !sets[drain].Has(b) || !k.opened.answered || k.opened.held < self.Changed || k.levels.ready(slot):
+		case left(b, slot):
 		default:
 			kept.Add(b)
 		}
 	}
+	for b := range k.opened.asking[v.Name].All() {
+		if k.opened.held >= v.Remapped && int(b) < len(v.Map) && !left(b, v.Map[b]) {
+			asked.Add(b)
+		}
+	}
 	sets[waiting] = sets[waiting].Minus(taken)
-	sets[drain] = sets[drain].Minus(kept)
+	sets[drain] = sets[drain].Minus(kept).Minus(asked)
+	sets[asking] = asked.Minus(kept)
 	sets[inherit] = sets[inherit].Union(taken).Union(kept)
 }
 
@@ -184,7 +225,7 @@ func desired(st *raftstore.State, node string, k knowledge) nft.Ruleset {
 			Own:       sets[own],
 			Inherit:   sets[inherit].Minus(fresh),
 			Drain:     sets[drain],
-			Take:      sets[waiting].Union(fresh),
+			Take:      sets[waiting].Union(fresh).Union(sets[asking]),
 		})
 	}
 	return rs
@@ -195,7 +236,7 @@ func desired(st *raftstore.State, node string, k knowledge) nft.Ruleset {
 func releasedUnder(st *raftstore.State, node string, o opened) uint64 {
 	released := st.Index
 	for name, v := range st.Services {
-		for b := range o.buckets[name].All() {
+		for b := range o.buckets[name].Union(o.asking[name]).All() {
 			if int(b) < len(v.Map) && v.Map[b].Owner != node {
 				released = min(released, v.Map[b].Since-1)
 			}

@@ -40,7 +40,7 @@ func TestAFormerOwnerAnswersUntilItsHeirIsThere(t *testing.T) {
 	}
 	h.define("web", 4)
 	h.pin("0-3", "a")
-	a := opened{h.state.Index, map[string]hashmode.Set{"web": hashmode.NewSet(0, 1, 2, 3)}, true}
+	a := opened{held: h.state.Index, buckets: map[string]hashmode.Set{"web": hashmode.NewSet(0, 1, 2, 3)}, answered: true}
 	h.pin("0", "b")
 	moved := h.state.Index
 	for name, tc := range map[string]struct {
@@ -52,9 +52,9 @@ func TestAFormerOwnerAnswersUntilItsHeirIsThere(t *testing.T) {
 		"b does not know":              {nil, a, "1-3", "0", "", moved - 1},
 		"b holds an older map":         {levels{"b": {Held: moved - 1}}, a, "1-3", "0", "", moved - 1},
 		"b is there":                   {levels{"b": {Held: moved}}, a, "1-3", "", "0", moved},
-		"the kernel let through less":  {nil, opened{moved - 1, map[string]hashmode.Set{"web": hashmode.NewSet(1, 2)}, true}, "1-3", "", "0", moved},
-		"in an earlier life it did so": {nil, opened{h.state.Nodes["a"].Changed - 1, a.buckets, true}, "1-3", "", "0", moved},
-		"it replays its log":           {nil, opened{a.held, a.buckets, false}, "1-3", "", "0", moved},
+		"the kernel let through less":  {nil, opened{held: moved - 1, buckets: map[string]hashmode.Set{"web": hashmode.NewSet(1, 2)}, answered: true}, "1-3", "", "0", moved},
+		"in an earlier life it did so": {nil, opened{held: h.state.Nodes["a"].Changed - 1, buckets: a.buckets, answered: true}, "1-3", "", "0", moved},
+		"it replays its log":           {nil, opened{held: a.held, buckets: a.buckets}, "1-3", "", "0", moved},
 	} {
 		rs := desired(h.state, "a", knowledge{levels: tc.know, opened: tc.opened})
 		s := rs.Services[0]

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"earshot/hashmode"
 	"earshot/nft"
 	"earshot/raftstore"
 )
@@ -46,7 +47,7 @@ func judgeHeld(st *raftstore.State, node string, l levels, o opened, p nft.HeldP
 	slot := v.Map[p.Bucket]
 	others := slices.DeleteFunc(append(slices.Clone(slot.From), slot.Owner), func(name string) bool { return name == node })
 	switch {
-	case slot.Owner != node && !o.buckets[p.Service].Has(p.Bucket):
+	case slot.Owner != node && !o.opens(p.Service, p.Bucket):
 		return claimDrop, nil
 	case slot.Owner == node && !l.released(slot) && !o.buckets[p.Service].Has(p.Bucket):
 		return claimWait, nil
@@ -77,9 +78,10 @@ type asker struct {
 	dead   map[string]bool // nodes, as of the last look
 	bereft time.Time       // when one was found dead
 
-	mu      sync.Mutex
-	waiting []heldPacket
-	problem error // why nothing can be held
+	mu        sync.Mutex
+	waiting   []heldPacket
+	undecided map[nft.HeldID]heldPacket // those that wait, and those that are asked about
+	problem   error                     // why nothing can be held
 }
 
 type heldPacket struct {
@@ -127,8 +129,12 @@ func (a *asker) trouble() error {
 func (a *asker) take(packets []nft.HeldPacket) {
 	now := time.Now()
 	a.mu.Lock()
+	if a.undecided == nil {
+		a.undecided = map[nft.HeldID]heldPacket{}
+	}
 	for _, p := range packets {
 		a.waiting = append(a.waiting, heldPacket{p, now})
+		a.undecided[p.ID] = heldPacket{p, now}
 	}
 	a.mu.Unlock()
 	signal(a.wake)
@@ -227,6 +233,27 @@ func (a *asker) decide(verdicts []nft.Decision) {
 	if err := a.kernel.Decide(verdicts); err != nil {
 		a.log.Warn("verdicts about held packets were lost", "error", err)
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, v := range verdicts {
+		delete(a.undecided, v.ID)
+	}
+}
+
+// oldest is when the first of the packets without a verdict came, by bucket.
+func (a *asker) oldest() map[string]map[hashmode.Bucket]time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	all := map[string]map[hashmode.Bucket]time.Time{}
+	for _, p := range a.undecided {
+		if all[p.Service] == nil {
+			all[p.Service] = map[hashmode.Bucket]time.Time{}
+		}
+		if first, known := all[p.Service][p.Bucket]; !known || p.came.Before(first) {
+			all[p.Service][p.Bucket] = p.came
+		}
+	}
+	return all
 }
 
 // inquire asks about packets in a goroutine of its own, so that a node that

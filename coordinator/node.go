@@ -52,6 +52,7 @@ type reconciler struct {
 	opened  opened                 // what the kernel lets through: at first, what it did when this process started
 	through atomic.Pointer[opened] // the same for others; never written to
 	settle  settling
+	parting parting
 	disown  *disowner
 	endings *endings
 	// onEnded is called when the kernel has closed buckets whose drain ends.
@@ -113,6 +114,9 @@ func (r *reconciler) run(ctx context.Context, ready func()) error {
 		r.examine()
 		if at := r.settle.next(); !at.IsZero() {
 			settled.Reset(time.Until(at))
+		}
+		if r.parting.waits {
+			settled.Reset(partingLook)
 		}
 		if err != nil {
 			retry.Reset(retryAfter)
@@ -188,12 +192,17 @@ func (r *reconciler) reconcile() error {
 	r.opened.answered = r.opened.answered || r.leased()
 	known := r.news.all()
 	fresh := r.settle.look(st, r.node, known, r.opened, time.Now())
-	part := desired(st, r.node, knowledge{known, r.opened, fresh, r.interfaces})
+	busy := r.parting.look(st, r.node, known, r.opened, time.Now())
+	part := desired(st, r.node, knowledge{known, r.opened, fresh, busy, r.interfaces})
 	ended := r.endings.of(st, r.node)
 	want := without(part, ended)
 	// The index is written though nothing else differs: what this node has said
 	// that its kernel holds must hold for a later process, too (rule P11).
+	asks := askingIn(st, r.node, known, want)
 	if r.told && reflect.DeepEqual(want, r.last) {
+		r.opened.asking = asks // a release that was heard changes no set at first
+		now := r.opened
+		r.through.Store(&now)
 		r.close(ended)
 		return nil
 	}
@@ -209,7 +218,7 @@ func (r *reconciler) reconcile() error {
 		r.disown.applied(r.part, part, first, nil)
 	}
 	now := openedBy(want)
-	now.answered = r.opened.answered
+	now.answered, now.asking = r.opened.answered, asks
 	closed := r.opened.outdated(st) || closes(r.opened, r.last, want)
 	r.last, r.part, r.told, r.opened = want, part, true, now
 	r.through.Store(&now)
