@@ -16,7 +16,7 @@ const (
 	own
 	inherit // own, and others may have flows
 	waiting // own by the map, but not released by a former owner yet
-	asking  // given away, but the new owner is not there yet: each flow is asked about
+	asking  // given away, but the new owner is not there yet: what opens flows is still held
 	drain   // given away, flows may be left
 )
 
@@ -57,9 +57,9 @@ func rolesOf(m raftstore.Map, node string, l levels) map[role]hashmode.Set {
 type opened struct {
 	held    uint64
 	buckets map[string]hashmode.Set
-	// asking are those in which it does after a question about each flow: they
-	// were released to it just now, or it gives them away before that is over.
-	asking map[string]hashmode.Set
+	// taking are those of which it holds what opens flows, asking those of them
+	// in which it lets that in after a question about each flow: they are released.
+	taking, asking map[string]hashmode.Set
 	// answered: this kernel has had a lease since it came up. Before, a node
 	// replays its log into a kernel that knows nothing, and opens, silently,
 	// what it has released long since.
@@ -81,6 +81,11 @@ func (o opened) opens(service string, b hashmode.Bucket) bool {
 	return o.buckets[service].Has(b) || o.asking[service].Has(b)
 }
 
+// hears reports whether what opens flows in a bucket is let in or held.
+func (o opened) hears(service string, b hashmode.Bucket) bool {
+	return o.buckets[service].Has(b) || o.taking[service].Has(b)
+}
+
 // outdated reports whether the kernel lets through anything of a service whose
 // buckets have got other packets since.
 func (o opened) outdated(st *raftstore.State) bool {
@@ -94,21 +99,24 @@ func (o opened) outdated(st *raftstore.State) bool {
 
 // openedBy is what a kernel lets through that holds the ruleset.
 func openedBy(rs nft.Ruleset) opened {
-	o := opened{held: rs.Index, buckets: map[string]hashmode.Set{}}
+	o := opened{held: rs.Index, buckets: map[string]hashmode.Set{}, taking: map[string]hashmode.Set{}}
 	for _, s := range rs.Services {
-		o.buckets[s.Name] = s.Own.Union(s.Inherit)
+		o.buckets[s.Name], o.taking[s.Name] = s.Own.Union(s.Inherit), s.Take
 	}
 	return o
 }
 
-// askingIn are the buckets of a ruleset in which held packets may be let in: all
-// that is taken but what a former owner has not released yet.
-func askingIn(st *raftstore.State, node string, l levels, rs nft.Ruleset) map[string]hashmode.Set {
+// askingIn are the buckets of a ruleset in which held packets may be let in: of
+// all that is taken those that every other former owner has released. One that
+// was so before, and is given away, stays so: who has it next waits for this node.
+func askingIn(st *raftstore.State, node string, l levels, before opened, rs nft.Ruleset) map[string]hashmode.Set {
 	all := map[string]hashmode.Set{}
 	for _, s := range rs.Services {
 		var set hashmode.Set
 		for b := range s.Take.All() {
-			if slot := st.Services[s.Name].Map[b]; slot.Owner != node || l.released(slot) {
+			v := st.Services[s.Name]
+			asked := before.held >= v.Remapped && before.asking[s.Name].Has(b)
+			if slot := v.Map[b]; slot.Owner == node && l.released(slot) || slot.Owner != node && (asked || l.releasedTo(node, slot)) {
 				set.Add(b)
 			}
 		}
@@ -164,8 +172,8 @@ type knowledge struct {
 //     a kernel that has answered, and for the node's own incarnation: in an
 //     earlier one it was judged dead, and nobody waited. Others may have flows
 //     there, the new owner not the least: it may have been the former one, too.
-//     What it asks about in such a bucket it asks about until then, and until it
-//     has decided about all that came before.
+//     Where it holds packets it holds them until then, and until it has decided
+//     about all that came before.
 //
 // Of a service whose buckets have got other packets since it keeps nothing:
 // the numbers mean something else.
@@ -188,7 +196,7 @@ func (k knowledge) keep(v raftstore.Service, self raftstore.Node, sets map[role]
 			kept.Add(b)
 		}
 	}
-	for b := range k.opened.asking[v.Name].All() {
+	for b := range k.opened.taking[v.Name].All() {
 		if k.opened.held >= v.Remapped && int(b) < len(v.Map) && !left(b, v.Map[b]) {
 			asked.Add(b)
 		}
@@ -236,7 +244,7 @@ func desired(st *raftstore.State, node string, k knowledge) nft.Ruleset {
 func releasedUnder(st *raftstore.State, node string, o opened) uint64 {
 	released := st.Index
 	for name, v := range st.Services {
-		for b := range o.buckets[name].Union(o.asking[name]).All() {
+		for b := range o.buckets[name].Union(o.taking[name]).All() {
 			if int(b) < len(v.Map) && v.Map[b].Owner != node {
 				released = min(released, v.Map[b].Since-1)
 			}

@@ -47,8 +47,10 @@ func judgeHeld(st *raftstore.State, node string, l levels, o opened, p nft.HeldP
 	slot := v.Map[p.Bucket]
 	others := slices.DeleteFunc(append(slices.Clone(slot.From), slot.Owner), func(name string) bool { return name == node })
 	switch {
-	case slot.Owner != node && !o.opens(p.Service, p.Bucket):
+	case slot.Owner != node && !o.hears(p.Service, p.Bucket):
 		return claimDrop, nil
+	case slot.Owner != node && !o.opens(p.Service, p.Bucket):
+		return claimWait, nil
 	case slot.Owner == node && !l.released(slot) && !o.buckets[p.Service].Has(p.Bucket):
 		return claimWait, nil
 	case len(others) == 0 && p.Opens:

@@ -31,9 +31,12 @@ type levels map[string]level
 func (l levels) ready(slot raftstore.Slot) bool { return l[slot.Owner].Held >= slot.Since }
 
 // released reports whether no former owner opens flows any more.
-func (l levels) released(slot raftstore.Slot) bool {
+func (l levels) released(slot raftstore.Slot) bool { return l.releasedTo("", slot) }
+
+// releasedTo is released as a node sees it that may be a former owner itself.
+func (l levels) releasedTo(node string, slot raftstore.Slot) bool {
 	for _, former := range slot.From {
-		if l[former].Released < slot.Since {
+		if former != node && l[former].Released < slot.Since {
 			return false
 		}
 	}

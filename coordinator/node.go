@@ -198,7 +198,7 @@ func (r *reconciler) reconcile() error {
 	want := without(part, ended)
 	// The index is written though nothing else differs: what this node has said
 	// that its kernel holds must hold for a later process, too (rule P11).
-	asks := askingIn(st, r.node, known, want)
+	asks := askingIn(st, r.node, known, r.opened, want)
 	if r.told && reflect.DeepEqual(want, r.last) {
 		r.opened.asking = asks // a release that was heard changes no set at first
 		now := r.opened

@@ -31,7 +31,7 @@ func (p *parting) look(st *raftstore.State, node string, l levels, o opened, now
 		arrived[name] = map[hashmode.Bucket]time.Time{}
 		var set hashmode.Set
 		for b, came := range oldest[name] {
-			if int(b) >= len(v.Map) || o.held < v.Remapped || !o.opens(name, b) {
+			if int(b) >= len(v.Map) || o.held < v.Remapped || !o.hears(name, b) {
 				continue
 			}
 			slot := v.Map[b]

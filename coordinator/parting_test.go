@@ -22,13 +22,15 @@ func TestABucketGivenOnAtOnceIsAskedAboutUntilItsHeirIsThere(t *testing.T) {
 	h.pin("0", "b")
 	web := map[string]hashmode.Set{"web": hashmode.NewSet(0)}
 	first := desired(h.state, "b", knowledge{levels: released("a", 1000), fresh: web})
-	if got := askingIn(h.state, "b", released("a", 1000), first)["web"].String(); got != "0" {
+	if got := askingIn(h.state, "b", released("a", 1000), opened{}, first)["web"].String(); got != "0" {
 		t.Fatalf("b asks about %q, want bucket 0", got)
 	}
-	if got := askingIn(h.state, "b", nil, first)["web"].String(); got != "" {
+	if got := askingIn(h.state, "b", nil, opened{}, first)["web"].String(); got != "" {
 		t.Fatalf("b asks about %q, which a has not released", got)
 	}
-	asks := opened{held: h.state.Index, asking: web, answered: true}
+	asks := opened{held: h.state.Index, taking: web, asking: web, answered: true}
+	waits := asks
+	waits.asking = nil
 	h.pin("0", "c")
 	moved := h.state.Index
 	there := levels{"a": {1000, 1000}, "c": {moved, moved}}
@@ -43,6 +45,8 @@ func TestABucketGivenOnAtOnceIsAskedAboutUntilItsHeirIsThere(t *testing.T) {
 		released    uint64
 	}{
 		"c is not there":         {released("a", 1000), asks, nil, "0", "", moved - 1},
+		"a may not have let go":  {nil, waits, nil, "0", "", moved - 1},
+		"a lets go late":         {released("a", 1000), waits, nil, "0", "", moved - 1},
 		"packets from before":    {there, asks, web, "0", "", moved - 1},
 		"c is there":             {there, asks, nil, "", "0", moved},
 		"b never asked about it": {released("a", 1000), opened{held: moved - 1, answered: true}, nil, "", "0", moved},
@@ -54,12 +58,15 @@ func TestABucketGivenOnAtOnceIsAskedAboutUntilItsHeirIsThere(t *testing.T) {
 			t.Errorf("%s: take %q, drain %q, own %q, inherit %q", name, s.Take, s.Drain, s.Own, s.Inherit)
 		}
 		now := openedBy(rs)
-		now.asking = askingIn(h.state, "b", tc.know, rs)
+		now.asking = askingIn(h.state, "b", tc.know, tc.opened, rs)
 		if got := releasedUnder(h.state, "b", now); got != tc.released {
 			t.Errorf("%s: released map %d, want %d", name, got, tc.released)
 		}
 		want := claimDrop
-		if tc.take != "" {
+		switch {
+		case tc.take != "" && tc.know == nil:
+			want = claimWait
+		case tc.take != "":
 			want = claimAsk
 		}
 		got, whom := judgeHeld(h.state, "b", tc.know, now, packet)
