@@ -37,9 +37,9 @@ func inetTable(all []address, q Queue) table {
 			}
 			t.chains = append(t.chains,
 				chain{name: chainService(s.Name), rules: verdictRules(s, hashOf(s), holds)},
-				chain{name: chainReply(s.Name), rules: replyRules(s, hashOf(s))})
+				chain{name: chainReply(s.Name), rules: replyRules(s, hashOf(s), holds)})
 		}
-		t.chains = append(t.chains, packetChain(a, holds), answerChain(a))
+		t.chains = append(t.chains, packetChain(a, holds), answerChain(a, holds))
 		pre = append(pre, when(isIP(inet, a.Addr.Is6()), ipDest(a.Addr), goTo(chainAddress(a.Addr))))
 		out = append(out, when(isIP(inet, a.Addr.Is6()), ipSource(a.Addr), goTo(chainFrom(a.Addr))))
 	}
@@ -117,8 +117,8 @@ func errorChain() chain {
 }
 
 // answerChain is the way out of a packet from a shared address (rules P18 and
-// P17: SYN-ACKs of a bucket that was given away stay here).
-func answerChain(a address) chain {
+// P17: SYN-ACKs of a bucket that this node does not have stay here).
+func answerChain(a address, holds bool) chain {
 	rules := []rule{when(jump(chainLease))}
 	if a.Addr.Is6() {
 		rules = append(rules, neighbourRules(a)...)
@@ -135,7 +135,7 @@ func answerChain(a address) chain {
 			return chain{name: chainFrom(a.Addr), rules: rules}
 		}
 	}
-	return chain{name: chainFrom(a.Addr), rules: append(rules, replyRules(a.Services[0], restHash(a))...)}
+	return chain{name: chainFrom(a.Addr), rules: append(rules, replyRules(a.Services[0], restHash(a), holds)...)}
 }
 
 // neighbourRules have neighbour discovery say the cluster MAC for a shared
@@ -149,8 +149,18 @@ func neighbourRules(a address) []rule {
 	}
 }
 
-func replyRules(s Service, hash hashed) []rule {
-	return []rule{dropped("drain: SYN-ACK", isIP(inet, hash.v6), hash.out(), in(setDrain(s.Name)))}
+// replyRules let a SYN-ACK out only from a bucket in which this node opens flows.
+// Own comes first, so that most take one look-up.
+func replyRules(s Service, hash hashed, holds bool) []rule {
+	sets := []string{setOwn(s.Name), setInherit(s.Name)}
+	if holds {
+		sets = append(sets, setTake(s.Name))
+	}
+	var rules []rule
+	for _, set := range sets {
+		rules = append(rules, when(isIP(inet, hash.v6), hash.out(), in(set), accept()))
+	}
+	return append(rules, dropped("SYN-ACK: another node's bucket"))
 }
 
 // heldSet holds one element, the index of the map that the sets are from.

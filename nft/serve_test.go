@@ -264,20 +264,40 @@ func (w *world) sendTo(mac net.HardwareAddr, p nfttest.Packet) {
 	}
 }
 
-// The SYN-ACKs of a bucket that was given away stay in (rule P17).
-func TestDrainedSYNACKStaysIn(t *testing.T) {
-	w := newWorld(t)
-	p := w.plane()
-	w.serve()
-	leased(t, p, 1, ownAll())
-	o := w.observer()
-	client := clientOf(ownAll().Hash, 3, 0)
-	if o.passed(tcp(client, nfttest.SYN)) != 1 {
-		t.Fatal("SYN did not pass")
+// The SYN-ACKs of a bucket stay in that was given away, be its drain over or
+// not (rule P17); those of all others leave.
+func TestSYNACKsOfOthersBucketsStayIn(t *testing.T) {
+	none, three := hashmode.Set{}, hashmode.NewSet(3)
+	for name, tc := range map[string]struct {
+		service Service
+		stays   bool
+	}{
+		"drain":   {web(all16().Minus(three), none, three), true},
+		"foreign": {web(all16().Minus(three), none, none), true},
+		"inherit": {web(all16().Minus(three), three, none), false},
+		"own":     {web(all16(), none, none), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			p := w.plane()
+			w.serve()
+			leased(t, p, 1, ownAll())
+			o := w.observer()
+			if o.passed(tcp(clientOf(ownAll().Hash, 3, 0), nfttest.SYN)) != 1 {
+				t.Fatal("SYN did not pass")
+			}
+			must(t, p.Apply(Ruleset{Index: 2, Services: []Service{tc.service}}))
+			dropped := func() uint64 { return w.dropped("SYN-ACK: another node's bucket") }
+			if tc.stays {
+				// The kernel sends its SYN-ACK again after a second.
+				eventually(t, "a dropped SYN-ACK", func() bool { return dropped() > 0 })
+				return
+			}
+			if o.passed(tcp(clientOf(ownAll().Hash, 3, 1), nfttest.SYN)) != 1 || dropped() > 0 {
+				t.Errorf("%d SYN-ACKs of its own were dropped", dropped())
+			}
+		})
 	}
-	must(t, p.Apply(Ruleset{Index: 2, Services: []Service{web(all16().Minus(hashmode.NewSet(3)), hashmode.Set{}, hashmode.NewSet(3))}}))
-	// The kernel sends its SYN-ACK again after a second.
-	eventually(t, "a dropped SYN-ACK", func() bool { return w.dropped("drain: SYN-ACK") > 0 })
 }
 
 // dropped counts what the rules with a comment have dropped.
