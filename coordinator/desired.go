@@ -234,6 +234,8 @@ func desired(st *raftstore.State, node string, k knowledge) nft.Ruleset {
 			Inherit:   sets[inherit].Minus(fresh),
 			Drain:     sets[drain],
 			Take:      sets[waiting].Union(fresh).Union(sets[asking]),
+			MayRefuse: v.Fallback == raftstore.FallbackRefuse,
+			Refuse:    st.Refuses(name),
 		})
 	}
 	return rs

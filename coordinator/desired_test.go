@@ -118,3 +118,50 @@ func released(said ...any) levels {
 	}
 	return l
 }
+
+// A service that nobody can serve is refused by whoever answers for its
+// buckets, if that is its wish; the rules for that stand ready before.
+func TestAServiceThatNobodyCanServeIsRefused(t *testing.T) {
+	h := newHistory(t)
+	for _, n := range []string{"a", "b"} {
+		h.join(n, 1)
+	}
+	h.define("web", 4)
+	h.replan()
+	ill := func(node string) {
+		h.must(raftstore.Command{Fitness: &raftstore.Fitness{
+			Node: node, Unfit: map[string]string{"web": "refused"}, Spare: map[string]bool{"web": false},
+		}})
+	}
+	check := func(when string, stands, refuses bool) {
+		t.Helper()
+		all := hashmode.Set{}
+		for _, node := range []string{"a", "b"} {
+			s := desired(h.state, node, knowledge{}).Services[0]
+			if s.MayRefuse != stands || s.Refuse != refuses {
+				t.Errorf("%s, %s: stands %v, refuses %v", when, node, s.MayRefuse, s.Refuse)
+			}
+			all = all.Union(s.Own)
+		}
+		if got := serviceStatus(h.state, "web", nil, nil).Refuses; got != refuses || all.Len() != 4 {
+			t.Errorf("%s: the status says refused: %v; %v have an owner", when, got, all)
+		}
+	}
+	ill("a")
+	ill("b")
+	check("it is to be kept", false, false)
+	h.refuse("web")
+	check("nobody serves it", true, true)
+	h.must(raftstore.Command{Fitness: &raftstore.Fitness{Node: "b"}})
+	check("b serves it", true, false)
+}
+
+// refuse has a service be refused while nobody can serve it.
+func (h *history) refuse(service string) {
+	was := h.state.Services[service].Definition
+	now := was
+	now.Fallback = raftstore.FallbackRefuse
+	h.must(raftstore.Command{Redefine: &raftstore.Redefine{Changes: []raftstore.Redefinition{
+		{Service: service, Was: &was, Definition: &now},
+	}}})
+}

@@ -110,6 +110,7 @@ func serviceStatus(st *raftstore.State, name string, l levels, flows map[string]
 	s := ServiceStatus{
 		Name: name, Address: v.Address.Addr().String(), MAC: v.MAC, Hash: string(v.Hash), Prefix: v.Prefix,
 		Buckets: len(v.Map), Seed: v.Seed, Ports: append([]string{}, v.Ports...), Nodes: []ShareStatus{},
+		Refuses: st.Refuses(name),
 	}
 	for _, node := range st.NodeNames() {
 		sets := rolesOf(v.Map, node, l)

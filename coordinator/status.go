@@ -81,6 +81,8 @@ type ServiceStatus struct {
 	Seed    uint32 `json:"seed"`
 	// Balance is "even", or "load" for shares that follow the nodes' load.
 	Balance string `json:"balance,omitempty"`
+	// Refuses: no node can serve the service, and new flows are refused.
+	Refuses bool `json:"refuses,omitempty"`
 	// Ports that the service names; empty means everything.
 	Ports []string `json:"ports"`
 	// Nodes lists every node, also those without a bucket.

@@ -21,6 +21,9 @@ func warnings(s Status) []string {
 		if v.Ownerless != "" {
 			all = append(all, fmt.Sprintf("service %s: no node answers for buckets %s", v.Name, v.Ownerless))
 		}
+		if v.Refuses {
+			all = append(all, fmt.Sprintf("service %s: no node can serve it: new flows are refused", v.Name))
+		}
 	}
 	return all
 }

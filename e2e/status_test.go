@@ -44,6 +44,7 @@ type serviceStatus struct {
 	Prefix  int     `json:"prefix"`
 	Buckets int     `json:"buckets"`
 	Seed    uint32  `json:"seed"`
+	Refuses bool    `json:"refuses"`
 	Nodes   []share `json:"nodes"`
 }
 

@@ -72,6 +72,7 @@ func examples() map[string]Ruleset {
 		"stealth":  {Index: 10, Services: []Service{stealthy(other())}},
 		"six":      {Index: 9, Services: []Service{webOf(true, buckets(0, 7), buckets(8, 9), buckets(10, 11))}},
 		"hold":     {Index: 11, Hold: true, Services: []Service{holding(web(buckets(0, 7), buckets(8, 9), buckets(10, 11))), holding(webOf(true, buckets(4, 7), hashmode.Set{}, hashmode.Set{}))}},
+		"refuse":   {Index: 12, Services: []Service{refusing(holding(web(buckets(0, 7), buckets(8, 9), buckets(10, 11)))), refusing(other()), webOf(true, buckets(4, 7), hashmode.Set{}, hashmode.Set{})}},
 		"several":  {Index: 7, Services: []Service{other(), web(buckets(0, 7), buckets(8, 9), buckets(10, 11)), tls}},
 	}
 }

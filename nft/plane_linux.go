@@ -26,6 +26,8 @@ type Plane struct {
 	ports *portIDs
 	links *netlink.Handle
 	queue Queue // that this kernel has
+	// refuses: this kernel can refuse what opens a flow.
+	refuses bool
 
 	mu    sync.Mutex // guards what follows
 	wire  wire
@@ -87,7 +89,7 @@ func Open(log *slog.Logger, options ...Option) (*Plane, error) {
 	if _, err := p.wire.get(); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
-	p.queue = p.findQueue()
+	p.queue, p.refuses = p.findQueue(), p.findRefusal()
 	for _, change := range options {
 		change(p)
 	}
@@ -162,6 +164,9 @@ func (p *Plane) Apply(rs Ruleset) error {
 		return fmt.Errorf("apply map %d: %w", rs.Index, err)
 	}
 	rs, _ = rs.with(p.queue)
+	if !p.refuses {
+		rs = rs.unrefusing()
+	}
 	err := p.apply(rs)
 	if err != nil && !p.stale && !errors.Is(err, ErrOlder) {
 		// Somebody changed the kernel behind us: read it, and try again.

@@ -57,6 +57,7 @@ func Probe(services []Service) []Finding {
 		flows.Severity, flows.Mend, flows.Err = Warn, "use CONFIG_NF_CT_NETLINK and CONFIG_INET_TCP_DIAG, or drains end at their limit only", err
 	}
 	findings = append(findings, flows, p.probeQueue())
+	findings = append(findings, p.probeRefusal(services)...)
 	findings = append(findings, p.ProbeConntrack()...)
 	addrs, names, err := p.listAddresses()
 	if err != nil {

@@ -279,6 +279,9 @@ func contentsOf(rs Ruleset) contents {
 		} else { // it may have flows of its own there, from before
 			drain = drain.Union(s.Take)
 		}
+		if s.MayRefuse {
+			c.buckets[setID{inet, setRefuse(s.Name)}] = s.refused()
+		}
 		c.buckets[setID{netdev, setHeard(s.Name)}] = s.Own.Union(s.Inherit).Union(s.Drain).Union(s.Take)
 		c.buckets[setID{inet, setOwn(s.Name)}] = s.Own
 		c.buckets[setID{inet, setInherit(s.Name)}] = s.Inherit
@@ -292,7 +295,7 @@ func shapeOf(rs Ruleset) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "hold %v\n", rs.Hold)
 	for _, s := range rs.Services {
-		fmt.Fprintf(&out, "%s %s %s %s %v %v\n", s.Name, s.Address, s.Interface, s.MAC, s.Hash, s.Ports)
+		fmt.Fprintf(&out, "%s %s %s %s %v %v %v\n", s.Name, s.Address, s.Interface, s.MAC, s.Hash, s.Ports, s.MayRefuse)
 	}
 	return out.String()
 }

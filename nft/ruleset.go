@@ -42,6 +42,12 @@ type Service struct {
 	// Take has the buckets that this node is to take: what is not known here
 	// is held until Decide.
 	Take hashmode.Set
+	// MayRefuse has the rules that Refuse needs stand ready. A kernel that cannot
+	// refuse is left without them, and answers all the same.
+	MayRefuse bool
+	// Refuse has this node refuse, where it would answer, what opens a flow.
+	// Flows that are known here go on.
+	Refuse bool
 }
 
 // with is the ruleset as a kernel with such a queue can hold it, and the

@@ -8,6 +8,12 @@ func (s *State) Answering(service string) map[string]bool {
 	return nodes
 }
 
+// Refuses reports that new flows of the service are to be refused: no node can
+// serve it, and that is its wish for this case.
+func (s *State) Refuses(service string) bool {
+	return s.Services[service].Fallback == FallbackRefuse && s.Forsaken(service)
+}
+
 // Forsaken reports that no node serves the service, and none passes the check
 // for that case.
 func (s *State) Forsaken(service string) bool {

@@ -68,3 +68,28 @@ func TestSpareIsOfFormat3(t *testing.T) {
 		t.Errorf("read as %+v, %v", got, err)
 	}
 }
+
+// A service is refused only if that is its wish and nobody can answer for it.
+func TestFallbackIsOneOfTwo(t *testing.T) {
+	d := web(8)
+	d.Fallback = "hope"
+	if err := d.Check(nil); !errors.Is(err, ErrDefinition) {
+		t.Errorf("fallback to hope: %v", err)
+	}
+	d.Fallback = FallbackRefuse
+	c := Command{Define: &Define{Definition: d, Seed: 7}}
+	s := replay(t, c)
+	if c.format() != 3 || s.format() != 3 {
+		t.Errorf("formats %d, %d", c.format(), s.format())
+	}
+	if diffs := s.Services["web"].Differences(web(8)); len(diffs) != 1 || diffs[0] != "fallback: refuse, not keep" {
+		t.Errorf("differences %q", diffs)
+	}
+	if !s.Refuses("web") {
+		t.Error("without any node it is not refused")
+	}
+	s = must(t, s, Command{Join: &Join{Name: "a", ServerID: "1", Listen: "a", Weight: 1}})
+	if s.Refuses("web") || three(t).Refuses("web") {
+		t.Error("it is refused though a node serves it")
+	}
+}

@@ -35,6 +35,9 @@ type Definition struct {
 	// Balance is BalanceLoad for shares that follow the nodes' load; empty for
 	// even ones.
 	Balance string `json:"balance,omitempty"`
+	// Fallback is FallbackRefuse for a service whose new flows are refused
+	// while no node can serve it; empty for one that is answered all the same.
+	Fallback string `json:"fallback,omitempty"`
 }
 
 // What happens to the flows of a node that falls ill (Definition.OnFail).
@@ -75,6 +78,7 @@ func (d Definition) Fields() []Field {
 		{"on_fail", d.OnFail},
 		{"quorum_loss", d.QuorumLoss},
 		{"balance", d.balance()},
+		{"fallback", d.fallback()},
 	}
 }
 
@@ -105,6 +109,22 @@ func (d Definition) balance() string {
 	return d.Balance
 }
 
+// What becomes of a service that no node can serve (Definition.Fallback).
+const (
+	// FallbackKeep has the nodes answer all the same.
+	FallbackKeep = "keep"
+	// FallbackRefuse has them refuse new flows at once.
+	FallbackRefuse = "refuse"
+)
+
+// fallback is what becomes of the service when no node can serve it.
+func (d Definition) fallback() string {
+	if d.Fallback == "" {
+		return FallbackKeep
+	}
+	return d.Fallback
+}
+
 // Check reports what makes the definition impossible beside the others: bad
 // values, or a packet that two services would claim (rule P22).
 func (d Definition) Check(others map[string]Service) error {
@@ -126,6 +146,9 @@ func (d Definition) Check(others map[string]Service) error {
 	}
 	if d.Balance != "" && d.Balance != BalanceLoad {
 		return fmt.Errorf("%w: service %s: balance %q", ErrDefinition, d.Name, d.Balance)
+	}
+	if d.Fallback != "" && d.Fallback != FallbackRefuse {
+		return fmt.Errorf("%w: service %s: fallback %q", ErrDefinition, d.Name, d.Fallback)
 	}
 	for _, name := range slices.Sorted(maps.Keys(others)) {
 		if err := d.overlap(others[name].Definition); err != nil {

@@ -12,7 +12,8 @@ import (
 // CommandVersion is the newest format of commands that this program reads.
 // Format 2 brought Forget, and in Join the role and what the node reads; format
 // 3 Redefine, the hash mode sourcenet, Profile, Formed, Credit, shares by load, in
-// Join kernels without a queue, and what a node can answer for that nobody serves.
+// Join kernels without a queue, what a node can answer for that nobody serves, and
+// services that are refused then.
 const CommandVersion = 3
 
 // ErrOldMember: a member of the cluster could not read the command.
@@ -28,6 +29,8 @@ func (c Command) format() int {
 	case c.Redefine != nil:
 		return 3
 	case c.Assign != nil && len(c.Assign.Shares) > 0, c.Define != nil && c.Define.Definition.Balance != "":
+		return 3
+	case c.Define != nil && c.Define.Definition.Fallback != "":
 		return 3
 	case c.Profile != nil, c.Formed != nil, c.Credit != nil:
 		return 3
@@ -66,7 +69,7 @@ func (s *State) format3() bool {
 		}
 	}
 	for _, v := range s.Services {
-		if v.Hash == hashmode.SourceNet || v.Remapped > 0 || v.Balance != "" || len(v.Shares) > 0 {
+		if v.Hash == hashmode.SourceNet || v.Remapped > 0 || v.Balance != "" || v.Fallback != "" || len(v.Shares) > 0 {
 			return true
 		}
 	}

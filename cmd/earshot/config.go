@@ -106,6 +106,7 @@ type rawService struct {
 	OnFail     string `mapstructure:"on_fail"`
 	QuorumLoss string `mapstructure:"quorum_loss"`
 	Balance    string
+	Fallback   string
 	Prefer     string
 }
 

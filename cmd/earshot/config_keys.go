@@ -102,6 +102,7 @@ func serviceKeys() []configKey {
 		{name: "on_fail", kind: text, fallback: "drain"},
 		{name: "quorum_loss", kind: text, fallback: "fence"},
 		{name: "balance", kind: text, fallback: "even"},
+		{name: "fallback", kind: text, fallback: "keep"},
 		{name: "prefer", kind: text},
 		{name: "check", kind: checks},
 		{name: "fallback_check", kind: checks},

@@ -50,6 +50,9 @@ func (l *loader) convertService(name string, raw rawService) raftstore.Definitio
 	if l.oneOf(key("balance"), raw.Balance, raftstore.BalanceEven, raftstore.BalanceLoad) == raftstore.BalanceLoad {
 		d.Balance = raftstore.BalanceLoad
 	}
+	if l.oneOf(key("fallback"), raw.Fallback, raftstore.FallbackKeep, raftstore.FallbackRefuse) == raftstore.FallbackRefuse {
+		d.Fallback = raftstore.FallbackRefuse
+	}
 	d.MAC = l.mac(key("mac"), raw.MAC, d.Address, d.MACMode)
 	if d.Drain < 0 {
 		l.refuse(key("drain"), "%v is below zero", d.Drain)

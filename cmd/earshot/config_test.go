@@ -183,6 +183,7 @@ services:
     on_fail: drain
     quorum_loss: fence
     balance: load
+    fallback: refuse
     prefer: "100,0-63"
   a.b: {address: 10.0.0.8/31, interface: eth1}
   net: {address: 10.0.0.7/24, interface: eth1, hash: sourcenet}
@@ -221,7 +222,7 @@ services:
 			{
 				Name: "z-9", Address: mustPrefix("10.0.0.9/32"), Interface: "bond0.17", Hash: hashmode.SourceIPSourcePortDestPort,
 				Ports: []string{"tcp/53", "udp/53"}, Buckets: 65536, MAC: "01:00:5e:01:02:03", MACMode: "multicast",
-				OnFail: "drain", QuorumLoss: "fence", Balance: "load",
+				OnFail: "drain", QuorumLoss: "fence", Balance: "load", Fallback: "refuse",
 			},
 		},
 	}

@@ -40,6 +40,7 @@ func kernelServices(definitions []raftstore.Definition) []nft.Service {
 			MAC:       d.HardwareAddr(),
 			Hash:      hashmode.Spec{Mode: d.Hash, Buckets: d.Buckets, Seed: 1, Prefix: d.Prefix},
 			Ports:     kernelPorts(d.Ports),
+			MayRefuse: d.Fallback == raftstore.FallbackRefuse,
 		})
 	}
 	return services

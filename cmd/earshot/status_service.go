@@ -64,6 +64,9 @@ func (r *statusText) service(s coordinator.ServiceStatus) {
 	if lost := parseBuckets(s.Ownerless); !lost.Empty() {
 		r.line("  %s", r.paint(red, "nobody answers "+plural(lost.Len(), "bucket")))
 	}
+	if s.Refuses {
+		r.line("  %s", r.paint(red, "no node can serve it: new flows are refused"))
+	}
 	for _, sh := range shares {
 		if why := r.without(sh); why != "" {
 			for _, l := range wrap(why, 76) {

@@ -84,6 +84,14 @@ func nodeIll() coordinator.Status {
 	return s
 }
 
+// nodesRefuse has no node that can serve web, which is to be refused then.
+func nodesRefuse() coordinator.Status {
+	s := nodeIll()
+	s.Services[1].Refuses = true
+	s.Warnings = append(s.Warnings, "service web: no node can serve it: new flows are refused")
+	return s
+}
+
 // manyNodes is a large cluster with one node out and one failed.
 func manyNodes() coordinator.Status {
 	s := coordinator.Status{Cluster: coordinator.ClusterStatus{Leader: "node-03.example", Epoch: 99, Quorum: true, Node: "node-01.example", LeaseMS: 300}}
@@ -141,6 +149,7 @@ func TestStatusText(t *testing.T) {
 		{"out", nodeOut(), plain},
 		{"out-pretty", nodeOut(), pretty},
 		{"ill", nodeIll(), plain},
+		{"refused", nodesRefuse(), plain},
 		{"leader-lost", leaderLost(), plain},
 		{"failed", nodeFailed(), plain},
 		{"held", nodeHeld(), plain},

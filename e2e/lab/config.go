@@ -42,6 +42,7 @@ type Service struct {
 	QuorumLoss    string   `yaml:"quorum_loss,omitempty"`
 	Prefer        string   `yaml:"prefer,omitempty"`
 	Balance       string   `yaml:"balance,omitempty"`
+	Fallback      string   `yaml:"fallback,omitempty"`
 	Check         any      `yaml:"check,omitempty"` // a mapping, or a list of such
 	FallbackCheck any      `yaml:"fallback_check,omitempty"`
 }
