@@ -25,7 +25,7 @@ func (l *leader) tend(ctx context.Context, now time.Time) {
 		l.watchFormation(ctx, now, st)
 		return
 	}
-	for _, credit := range l.ledger.credits(now, st, l.damping) {
+	for _, credit := range l.ledger.credits(now, st, l.ledger.damping.get()) {
 		l.log.Info("node has done well", "node", credit.Node, "trusted", credit.Trust, "forgiven", credit.Forgive)
 		l.try(ctx, raftstore.Command{Credit: &credit})
 	}
@@ -39,7 +39,7 @@ func (l *leader) watchFormation(ctx context.Context, now time.Time, st *raftstor
 	if f.nodes != len(st.Nodes) || f.since.IsZero() || missing {
 		*f = formation{nodes: len(st.Nodes), since: now}
 	}
-	if missing || now.Sub(f.since) < l.damping.Mature {
+	if missing || now.Sub(f.since) < l.ledger.damping.get().Mature {
 		return
 	}
 	if err := l.commit(ctx, raftstore.Command{Formed: &raftstore.Formed{Term: l.term}}); err != nil {
@@ -48,6 +48,14 @@ func (l *leader) watchFormation(ctx context.Context, now time.Time, st *raftstor
 		return
 	}
 	l.log.Info("the cluster has formed", "nodes", f.nodes)
+}
+
+// heed takes in how much patience the config asks for now. The moves of this
+// round count under the new one, too.
+func (l *leader) heed(d Damping) {
+	if l.pace.Damping != d {
+		l.pace.Damping, l.idle = d, nil
+	}
 }
 
 // disturb notes that something has happened after which nothing is to be
@@ -60,7 +68,7 @@ func (l *leader) leeway(now time.Time, st *raftstore.State) leeway {
 	if !st.Formed {
 		return leeway{even: true}
 	}
-	calm := l.disturbed.Add(max(lull*l.timing.Lease, l.damping.Round))
+	calm := l.disturbed.Add(max(lull*l.timing.Lease, l.ledger.damping.get().Round))
 	switch {
 	case now.Before(calm):
 		return leeway{until: calm}

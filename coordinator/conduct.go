@@ -174,6 +174,7 @@ func (l *ledger) holds(now time.Time, st *raftstore.State) map[string]map[string
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	all := map[string]map[string]time.Time{}
+	damping := l.damping.get()
 	if l.term == 0 {
 		return all
 	}
@@ -184,11 +185,11 @@ func (l *ledger) holds(now time.Time, st *raftstore.State) map[string]map[string
 		}
 		until := map[string]time.Time{}
 		if n.Held {
-			until[""] = t.conduct.heldUntil(n, l.damping)
+			until[""] = t.conduct.heldUntil(n, damping)
 		}
 		for service := range n.Unfit {
 			if _, still := t.unfit[service]; !still {
-				until[service] = t.conduct.heldFrom(n, service, l.damping, scarcityOf(st, service))
+				until[service] = t.conduct.heldFrom(n, service, damping, scarcityOf(st, service))
 			}
 		}
 		all[name] = until

@@ -36,15 +36,13 @@ type Config struct {
 	Node    string
 	Version string
 	Timing  Timing
+	// Damping, Weight and Prefer are those of the start: see Settings. Weight is
+	// nil where it cannot change by itself.
 	Damping Damping
+	Weight  func() (int, error)
+	Prefer  map[string]string
 	// Witness: the node votes and never answers.
 	Witness bool
-	// Weight reads this node's weight where that can change while it runs; nil
-	// where it cannot.
-	Weight func() (int, error)
-	// Prefer has, by service, the buckets that this node would rather have than
-	// others, as hashmode.Set writes them.
-	Prefer map[string]string
 	// Services are the services as this node's config file has them.
 	Services []raftstore.Definition
 	// Ears listen to the services' segments; nil on a witness, which has none.
@@ -96,6 +94,7 @@ type Coordinator struct {
 	file       fileConfig
 	reloading  sync.Mutex
 	scale      *scale
+	prefer     atomic.Pointer[map[string]string]
 	queue      func(time.Time) float64
 	load       BucketLoad
 }
@@ -136,17 +135,20 @@ func New(cfg Config, store Store, kernel Kernel, peers Peers, log *slog.Logger) 
 	}
 	c.reconciler.leased = c.tenant.granted
 	c.leader = &leader{
-		store: store, timing: cfg.Timing, damping: cfg.Damping, news: c.news, heard: &c.heard, log: log, started: time.Now(),
-		ledger: &ledger{timing: cfg.Timing, damping: cfg.Damping},
+		store: store, timing: cfg.Timing, news: c.news, heard: &c.heard, log: log, started: time.Now(),
+		ledger: &ledger{timing: cfg.Timing},
 		quorum: &quorum{node: cfg.Node, store: store, peers: peers, timing: cfg.Timing},
 		wake:   make(chan struct{}, 1),
 
 		surveyor: surveyor{store: store, ask: c.heatOf, log: log},
 	}
-	c.scale = &scale{read: cfg.Weight, log: log, tell: func(weight int) {
+	c.leader.ledger.damping.set(cfg.Damping)
+	c.prefer.Store(&cfg.Prefer)
+	c.scale = &scale{log: log, wake: make(chan struct{}, 1), tell: func(weight int) {
 		store.SetWeight(weight)
 		c.tenant.renewNow()
 	}}
+	c.scale.follow(cfg.Weight)
 	c.load, c.queue = openFlows{kernel}, new(runQueue).look
 	c.registrar = &registrar{store: store, timing: cfg.Timing, ledger: c.leader.ledger, log: log}
 	c.drainer = &drainer{

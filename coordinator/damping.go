@@ -3,6 +3,7 @@ package coordinator
 import (
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"earshot/hashmode"
@@ -21,6 +22,20 @@ type Damping struct {
 	Round time.Duration
 	// MovesPerRound is that number; zero is no bound.
 	MovesPerRound int
+}
+
+// patience is the Damping that counts now: a config that is read again may
+// change it at any time.
+type patience struct{ now atomic.Pointer[Damping] }
+
+func (p *patience) set(d Damping) { p.now.Store(&d) }
+
+// get is what was set last; none at all if nothing was.
+func (p *patience) get() Damping {
+	if d := p.now.Load(); d != nil {
+		return *d
+	}
+	return Damping{}
 }
 
 // longestHold bounds how often a hold is doubled: 64 times the first.

@@ -15,15 +15,14 @@ import (
 // leader is what a node does while it leads: it grants leases, judges silent
 // nodes and plans moves.
 type leader struct {
-	store   Store
-	timing  Timing
-	damping Damping
-	ledger  *ledger
-	quorum  *quorum
-	news    *news
-	heard   *hearsay
-	log     *slog.Logger
-	wake    chan struct{}
+	store  Store
+	timing Timing
+	ledger *ledger
+	quorum *quorum
+	news   *news
+	heard  *hearsay
+	log    *slog.Logger
+	wake   chan struct{}
 	// started is when this process began. A whole cluster that starts at
 	// once waits for its slower nodes.
 	started time.Time
@@ -97,6 +96,7 @@ func (l *leader) step(ctx context.Context) error {
 	if err := l.tick(ctx, now); err != nil {
 		return err
 	}
+	l.heed(l.ledger.damping.get())
 	l.judge(ctx, now)
 	l.welcome(ctx, now)
 	l.enroll(ctx, now)
@@ -129,7 +129,7 @@ func (l *leader) begin(ctx context.Context, lead raftstore.Leadership, now time.
 	l.ledger.setReady(lead.Term)
 	l.ranAt = time.Now()
 	l.formation, l.idle = formation{}, nil
-	l.pace, l.moved = pace{Damping: l.damping}, moved{}
+	l.pace, l.moved = pace{Damping: l.ledger.damping.get()}, moved{}
 	l.disturb(l.ranAt)
 }
 

@@ -28,7 +28,7 @@ var (
 // Times are passed in, and are this node's own; they never leave it.
 type ledger struct {
 	timing  Timing
-	damping Damping
+	damping patience
 
 	mu     sync.Mutex
 	term   uint64 // 0: not leading
@@ -284,7 +284,7 @@ func (l *ledger) fitness(now time.Time, st *raftstore.State) (f raftstore.Fitnes
 	for _, name := range slices.Sorted(maps.Keys(l.tenants)) {
 		t := l.tenants[name]
 		n, ok := st.Nodes[name]
-		unfit, spare := t.conduct.unfit(now, st, n, t.unfit, t.spare, l.damping)
+		unfit, spare := t.conduct.unfit(now, st, n, t.unfit, t.spare, l.damping.get())
 		same := maps.Equal(n.Unfit, unfit) && maps.Equal(n.Spare, spare)
 		if !ok || n.ServerID != t.serverID || !now.Before(t.until) || t.process == 0 || same {
 			continue

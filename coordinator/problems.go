@@ -60,7 +60,7 @@ func (c *Coordinator) problems() []string {
 	if use := c.conntrack.Load(); use != nil && use.NearlyFull() {
 		all = append(all, fmt.Sprintf("conntrack knows %d flows of %d at most: soon new ones are dropped; `sysctl -w net.netfilter.nf_conntrack_max=%d` makes room", use.Count, use.Max, 2*uint64(use.Max)))
 	}
-	all = append(all, preferProblems(c.store.State(), c.cfg.Prefer)...)
+	all = append(all, preferProblems(c.store.State(), *c.prefer.Load())...)
 	return append(all, configProblems(c.store.State(), c.file.services())...)
 }
 

@@ -21,7 +21,14 @@ type profile struct {
 
 // profile is this node's own.
 func (c *Coordinator) profile() *profile {
-	return &profile{Weight: c.scale.weight.Load(), Prefer: c.cfg.Prefer}
+	return &profile{Weight: c.scale.weight.Load(), Prefer: *c.prefer.Load()}
+}
+
+// prefers says which buckets this node would rather have from now on.
+func (c *Coordinator) prefers(prefer map[string]string) {
+	if before := c.prefer.Swap(&prefer); before == nil || !maps.Equal(*before, prefer) {
+		c.tenant.renewNow()
+	}
 }
 
 // of is the profile as the state is to have it. What the node leaves open

@@ -25,6 +25,13 @@ type Settings struct {
 	Services []raftstore.Definition
 	// Hooks are programs to run when something happens.
 	Hooks hook.Config
+	// Damping is how much patience the plan has while this node leads.
+	Damping Damping
+	// Weight reads this node's weight; nil: it stays as it is.
+	Weight func() (int, error)
+	// Prefer has, by service, the buckets that this node would rather have than
+	// others, as hashmode.Set writes them.
+	Prefer map[string]string
 	// Checks puts the file's health checks into effect; nil: nobody checks.
 	Checks func()
 }
@@ -41,12 +48,15 @@ type livePart struct {
 // builds such a key enters it here.
 func liveParts() []livePart {
 	return []livePart{
-		{keys: []string{"services.*.check"}, take: func(_ *Coordinator, s Settings) {
+		{keys: []string{"services.*.check", "services.*.fallback_check"}, take: func(_ *Coordinator, s Settings) {
 			if s.Checks != nil {
 				s.Checks()
 			}
 		}},
 		{keys: []string{"hooks", "hook_timeout"}, take: func(c *Coordinator, s Settings) { c.hooks.Set(s.Hooks) }},
+		{keys: []string{"weight"}, take: func(c *Coordinator, s Settings) { c.scale.follow(s.Weight) }},
+		{keys: []string{"services.*.prefer"}, take: func(c *Coordinator, s Settings) { c.prefers(s.Prefer) }},
+		{keys: []string{"mature", "round", "moves_per_round"}, take: func(c *Coordinator, s Settings) { c.leader.ledger.damping.set(s.Damping) }},
 	}
 }
 

@@ -14,19 +14,26 @@ const weighEvery = time.Second
 // It has a goroutine of its own: a file may be on a disk that hangs, and no
 // renewal may wait for that.
 type scale struct {
-	read func() (int, error) // nil: the weight is fixed
-	tell func(int)           // a new weight
+	read atomic.Pointer[func() (int, error)] // nil: the weight is fixed
+	tell func(int)                           // a new weight
+	wake chan struct{}
 	log  *slog.Logger
 
 	weight  atomic.Pointer[int] // nil: not known yet
 	problem atomic.Pointer[string]
 }
 
+// follow has the weight read in another way from now on. A nil changes nothing.
+func (s *scale) follow(read func() (int, error)) {
+	if read == nil {
+		return
+	}
+	s.read.Store(&read)
+	signal(s.wake)
+}
+
 // run looks until ctx ends.
 func (s *scale) run(ctx context.Context) error {
-	if s.read == nil {
-		return nil
-	}
 	ticker := time.NewTicker(weighEvery)
 	defer ticker.Stop()
 	for {
@@ -34,6 +41,7 @@ func (s *scale) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-s.wake:
 		case <-ticker.C:
 		}
 	}
@@ -42,7 +50,11 @@ func (s *scale) run(ctx context.Context) error {
 // look reads the weight once. What cannot be read keeps the last value and
 // is a problem that the status shows.
 func (s *scale) look() {
-	weight, err := s.read()
+	read := s.read.Load()
+	if read == nil {
+		return
+	}
+	weight, err := (*read)()
 	if err != nil {
 		text := err.Error()
 		if before := s.problem.Swap(&text); before == nil || *before != text {

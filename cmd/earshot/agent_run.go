@@ -98,7 +98,10 @@ func runAgent(ctx context.Context, cfg config, logger *slog.Logger) error {
 
 // settingsOf is what can be read again while the agent runs.
 func settingsOf(cfg config) coordinator.Settings {
-	return coordinator.Settings{Values: cfg.Values, Services: cfg.Services, Hooks: cfg.Hooks}
+	return coordinator.Settings{
+		Values: cfg.Values, Services: cfg.Services, Hooks: cfg.Hooks,
+		Damping: cfg.Damping, Weight: cfg.Weight.read, Prefer: cfg.Prefer,
+	}
 }
 
 // reloadOnSignal has the config read again with each SIGHUP and, if that is
