@@ -43,8 +43,7 @@ func TestAllNodesAreIllAndRefuse(t *testing.T) {
 	}
 	refuses(false)
 	t.Logf("whole again after %v", whole(t, w.Lab, formLimit))
-	lab.Eventually(t, moveLimit, "a client is served", func() error { return refusals(t, w, 10, 0) })
-	complete(t, w.Lab, thousand(w.Lab, load.HTTP, webPort))
+	lab.Eventually(t, moveLimit, "every client is served", func() error { return refusals(t, w, 100, 0) })
 	noFailure(t, "open connections", finish(t, "open connections", open))
 }
 
@@ -87,7 +86,7 @@ func refusals(t *testing.T, w *ward, clients, want int) error {
 			got++
 		}
 	}
-	if got != want {
+	if got != want || len(records.Failed()) != want {
 		return fmt.Errorf("%d of %d refused: %v", got, clients, records.Summary())
 	}
 	return nil
