@@ -31,6 +31,10 @@ type drainer struct {
 	// to tell.
 	wake    chan struct{}
 	endings *endings
+	// patience is for how long new owners may still ask whose a held SYN is.
+	patience time.Duration
+
+	resetting map[string]resetting // by service; of run alone
 
 	mu   sync.Mutex
 	ends map[string]time.Time // when the last drain is over at the latest, by service
@@ -123,6 +127,38 @@ func (d *drainer) cut() {
 	}
 }
 
+// resetting are the buckets of a service, as of the newest of their moves, in
+// which connections were reset, and when the last of them were.
+type resetting struct {
+	since   uint64
+	buckets hashmode.Set
+	at      time.Time
+}
+
+// resetAll resets the connections in buckets that were closed, and reports
+// whether the end of their drain can be told. The new owners hold SYNs that
+// came before, and ask whose they are: once there is nobody to ask they drop
+// them, and the clients wait a second.
+func (d *drainer) resetAll(st *raftstore.State, service string, buckets hashmode.Set, now time.Time) bool {
+	newest, m := uint64(0), st.Services[service].Map
+	for b := range buckets.All() {
+		if int(b) < len(m) {
+			newest = max(newest, m[b].Since)
+		}
+	}
+	r := d.resetting[service]
+	if r.since == newest && buckets.Minus(r.buckets).Empty() {
+		return now.Sub(r.at) >= d.patience
+	}
+	if d.resetting == nil {
+		d.resetting = map[string]resetting{}
+	}
+	d.resetting[service] = resetting{newest, buckets, now}
+	d.reset(st, service, buckets)
+	time.AfterFunc(d.patience, func() { signal(d.wake) })
+	return false
+}
+
 // reset tells clients that their connections are lost. Those that send
 // something hear it of the new owner, too; those that wait for an answer would
 // wait for ever.
@@ -199,8 +235,8 @@ func (d *drainer) finish(ctx context.Context) {
 	}
 	st := d.store.State()
 	for service, ended := range d.endings.at(endBehind) {
-		if d.resets(st, service) {
-			d.reset(st, service, ended)
+		if d.resets(st, service) && !d.resetAll(st, service, ended, time.Now()) {
+			continue
 		}
 		for seen, buckets := range d.endings.bySeen(service, ended) {
 			if d.report(ctx, service, buckets, seen) {
