@@ -48,6 +48,9 @@ func refusal16(t *testing.T, share Service) {
 	tcpBefore, udpBefore := w.dial("tcp", target), w.dial("udp", target)
 	must(t, talk(tcpBefore))
 	must(t, talk(udpBefore))
+	unanswered := w.dial("udp", target) // to conntrack, new still
+	_, err := unanswered.Write([]byte(oneWay))
+	must(t, err)
 
 	must(t, p.Apply(Ruleset{Index: 2, Services: []Service{refusing(share)}}))
 	w.mustHold(Ruleset{Index: 2, Services: []Service{refusing(share)}})
@@ -59,7 +62,7 @@ func refusal16(t *testing.T, share Service) {
 	if err := talk(w.dial("udp", target)); !errors.Is(err, unix.ECONNREFUSED) {
 		t.Errorf("a new datagram: %v", err)
 	}
-	for name, c := range map[string]net.Conn{"TCP": tcpBefore, "UDP": udpBefore} {
+	for name, c := range map[string]net.Conn{"TCP": tcpBefore, "UDP": udpBefore, "UDP, not answered yet": unanswered} {
 		if err := talk(c); err != nil {
 			t.Errorf("%s that was there before: %v", name, err)
 		}
@@ -131,6 +134,9 @@ func TestKernelThatCannotRefuse(t *testing.T) {
 	must(t, talk(w.dial("tcp", target)))
 }
 
+// oneWay is a datagram that echo does not answer.
+const oneWay = "one way"
+
 // echo serves an address of the node, TCP and UDP.
 func (w *world) echo(target string) {
 	w.t.Helper()
@@ -157,7 +163,9 @@ func (w *world) echo(target string) {
 				if err != nil {
 					return
 				}
-				_, _ = u.WriteTo(b[:n], from)
+				if string(b[:n]) != oneWay {
+					_, _ = u.WriteTo(b[:n], from)
+				}
 			}
 		}()
 	})
