@@ -86,6 +86,16 @@ func (o opened) hears(service string, b hashmode.Bucket) bool {
 	return o.buckets[service].Has(b) || o.taking[service].Has(b)
 }
 
+// takes reports whether the node is taking a bucket.
+func (o opened) takes() bool {
+	for _, buckets := range o.taking {
+		if !buckets.Empty() {
+			return true
+		}
+	}
+	return false
+}
+
 // outdated reports whether the kernel lets through anything of a service whose
 // buckets have got other packets since.
 func (o opened) outdated(st *raftstore.State) bool {

@@ -31,6 +31,23 @@ func (c *Coordinator) Leave(ctx context.Context) {
 			c.log.Warn("cannot hand the leadership over", "error", err)
 		}
 	}
+	if c.cfg.Timing.Rest > 0 {
+		c.finishTaking(ctx)
+	}
+}
+
+// finishTaking waits until this node has taken what was given to it. In a bucket
+// that it is taking, flows are let in after a question alone, and nobody asks
+// once the agent is gone. More is given to no node that rests; what a former
+// owner does not release within the limit is left.
+func (c *Coordinator) finishTaking(ctx context.Context) {
+	limit := time.Now().Add(2 * c.cfg.Timing.Lease)
+	for ctx.Err() == nil && time.Now().Before(limit) && c.reconciler.letsThrough().takes() {
+		select {
+		case <-ctx.Done():
+		case <-time.After(c.cfg.Timing.Gather):
+		}
+	}
 }
 
 // otherVoters reports whether anybody else can lead.
