@@ -224,9 +224,7 @@ func TestTheLeaderDiesInTheMiddleOfADrain(t *testing.T) {
 // I1: flows that are cut go on with another node. When their bucket comes back,
 // the node that had them at first has forgotten them: nothing is answered twice.
 func TestFlowsThatWereCutAreAnsweredOnce(t *testing.T) {
-	if !*movesLong {
-		t.Skip("shows defect 13 of docs/bugs.md, which is open: with -moves.long")
-	}
+	longStory(t)
 	l := movingCluster(t, 3, movingServices("sourceip-sourceport"))
 	c := gather(t, l, serviceAddr)
 	for _, n := range l.Nodes[:2] {
