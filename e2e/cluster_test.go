@@ -39,7 +39,7 @@ const (
 func web(hash string, ports ...string) lab.Service {
 	return lab.Service{
 		Address: serviceAddr.String() + "/24", Interface: "eth1", Hash: hash, Ports: ports, Buckets: 1024,
-		Drain: lab.Duration(time.Minute), // longer than any story: no flow is cut by it
+		Drain: lab.Duration(time.Hour), // longer than any story: no flow is cut by it
 	}
 }
 
