@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/google/nftables"
-	"golang.org/x/sys/unix"
 
 	"earshot/hashmode"
 )
@@ -304,41 +303,6 @@ func (h *holder) allow(rs Ruleset) {
 
 func passable(s Service) hashmode.Set { return s.Own.Union(s.Inherit).Union(s.Take) }
 
-// theirsPerMessage is how many elements of the largest kind, of some 100
-// bytes, go into one message of a transaction (as perMessage).
-const theirsPerMessage = 400
-
-// remember has the kernel drop what comes of the flows without holding it.
-func (h *holder) remember(flows []Flow) error {
-	if len(flows) == 0 {
-		return nil
-	}
-	bySet := map[string][]nftables.SetElement{}
-	slices.SortFunc(flows, Flow.compare)
-	for _, f := range slices.Compact(flows) {
-		name := setTheirs(f.Server.Addr().Is6(), f.kind())
-		bySet[name] = append(bySet[name], nftables.SetElement{Key: theirsKey(f), Timeout: TheirsTime})
-	}
-	err := h.changeTheirs(func(c *nftables.Conn) error {
-		for name, elements := range bySet {
-			for some := range slices.Chunk(elements, theirsPerMessage) {
-				if err := c.SetAddElements(&nftables.Set{Table: tableOf(inet), Name: name, HasTimeout: true}, some); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	})
-	if err != nil && !errors.Is(err, unix.ENFILE) { // the set is full: these are asked about again
-		return fmt.Errorf("remember flows of peers: %w", err)
-	}
-	return nil
-}
-
-func (f Flow) compare(g Flow) int {
-	return cmp.Or(cmp.Compare(f.Protocol, g.Protocol), f.Client.Compare(g.Client), f.Server.Compare(g.Server))
-}
-
 // open has the rules give packets to the queue for as long as one may wait in
 // it, if the queue is ours.
 func (h *holder) open() error {
@@ -370,57 +334,11 @@ func (h *holder) fillReading(with []nftables.SetElement) error {
 	return nil
 }
 
-func (h *holder) changeTheirs(change func(*nftables.Conn) error) error {
-	h.theirsMu.Lock()
-	defer h.theirsMu.Unlock()
-	return noTable(h.theirs.transact(change))
-}
-
 // close lets go of the connection for peers' flows; Hold closes its own.
 func (h *holder) close() {
 	h.theirsMu.Lock()
 	defer h.theirsMu.Unlock()
 	h.theirs.close()
-}
-
-// AskAgain forgets which flows are a peer's: the next packet of each is held.
-// Call it when a former owner has died.
-func (p *Plane) AskAgain() error {
-	err := p.holds.changeTheirs(func(c *nftables.Conn) error {
-		for _, s := range holdSets() {
-			c.FlushSet(&nftables.Set{Table: tableOf(inet), Name: s.name})
-		}
-		return nil
-	})
-	if err != nil && !errors.Is(err, ErrNoTable) { // then there is nothing to forget
-		return fmt.Errorf("forget flows of peers: %w", err)
-	}
-	return nil
-}
-
-// Queue tells by which means this kernel can hold packets.
-func (p *Plane) Queue() Queue { return p.queue }
-
-// findQueue tries nf_tables' own queue first: nft lists it in full.
-func (p *Plane) findQueue() Queue {
-	if !p.ns.queuesServed() {
-		return QueueNone
-	}
-	for _, q := range []Queue{QueueExpression, QueueTarget} {
-		if p.tryFeature(queueFeature(q)) == nil {
-			return q
-		}
-	}
-	return QueueNone
-}
-
-// queueFeature is one means to hold packets.
-func queueFeature(q Queue) feature {
-	needs := map[Queue]string{
-		QueueExpression: "CONFIG_NFT_QUEUE with CONFIG_NETFILTER_NETLINK_QUEUE",
-		QueueTarget:     "CONFIG_NFT_COMPAT and CONFIG_NETFILTER_XT_TARGET_NFQUEUE",
-	}
-	return feature{q.String(), needs[q], tryRules(inet, nil, chain{name: "test", rules: []rule{when(more(HoldRate), drop()), when(hold(q))}})}
 }
 
 // HoldUse tells what became of held packets.
