@@ -99,7 +99,7 @@ func TestApplyRefusesAndRemoves(t *testing.T) {
 	l := newCluster(t, lab.Options{Nodes: 3, Services: services})
 	n1, n2 := l.Nodes[0], l.Nodes[1]
 	redefined(t, n1, func(s *lab.Service) { s.Drain = lab.Duration(90 * time.Second) })
-	inStatus(t, n1, "n2: service web: the cluster has drain: 1m30s, not 1m0s", true)
+	inStatus(t, n1, "n2: service web: the cluster has drain: 1m30s, not 1h0m0s", true)
 	n2.Config.Services = n1.Config.Services
 	if err := n2.WriteConfig(); err != nil {
 		t.Fatal(err)
