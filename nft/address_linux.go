@@ -249,12 +249,7 @@ func (p *Plane) addAddress(link netlink.Link, addr netip.Addr) error {
 // than a lease.
 func (p *Plane) Carrier(iface string) (bool, error) {
 	var flags uint16
-	err := p.ns.do(func() error {
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
+	err := p.ns.withSocket(func(fd int) error {
 		r, err := unix.NewIfreq(iface)
 		if err != nil {
 			return err

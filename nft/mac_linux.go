@@ -117,12 +117,7 @@ func (p *Plane) unicast(at place, write func(*netlink.Neigh) error) error {
 }
 
 func (p *Plane) multicast(request uintptr, at place) error {
-	return p.ns.do(func() error {
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
+	return p.ns.withSocket(func(fd int) error {
 		var r ifreq
 		copy(r.name[:unix.IFNAMSIZ-1], at.Interface)
 		copy(r.data[:], at.MAC)

@@ -42,6 +42,18 @@ func (n namespace) do(f func() error) error {
 	return result
 }
 
+// withSocket runs f in the namespace with a socket for ioctls on interfaces.
+func (n namespace) withSocket(f func(fd int) error) error {
+	return n.do(func() error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		return f(fd)
+	})
+}
+
 // portIDs are the netlink addresses of our own connections, by which Watch
 // knows our own transactions.
 type portIDs struct {
