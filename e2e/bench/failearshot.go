@@ -127,7 +127,7 @@ func (s *earshotSite) settle(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if err := even(st); err != nil {
+			if err := s.even(st); err != nil {
 				return fmt.Errorf("%s: %w", n.Name, err)
 			}
 			if age := time.Since(s.started[n.Name]); age < ripeLeases*s.lease {

@@ -50,13 +50,19 @@ func (r *rig) cluster(mode hashmode.Mode, clients int, ports ...string) (*cluste
 
 // clusterOf is the same with another lease.
 func (r *rig) clusterOf(lease time.Duration, mode hashmode.Mode, clients int, ports ...string) (*cluster, error) {
-	l, err := lab.New(lab.Options{
-		Nodes: nodes, Clients: clients, Bin: r.bin, Dir: r.dir, Lease: lease,
+	return r.clusterIn(lab.Options{
+		Nodes: nodes, Clients: clients, Dir: r.dir, Lease: lease,
 		Services: map[string]lab.Service{service: {
 			Address: shared.String() + "/24", Interface: "eth1", Hash: string(mode),
 			Ports: ports, Buckets: buckets, MAC: clusterMAC,
 		}},
 	})
+}
+
+// clusterIn is the same in any lab.
+func (r *rig) clusterIn(o lab.Options) (*cluster, error) {
+	o.Bin = r.bin
+	l, err := lab.New(o)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +99,7 @@ func (c *cluster) form(ctx context.Context) (string, error) {
 			return err
 		}
 		leader = s.Cluster.Leader
-		return even(s)
+		return c.even(s)
 	})
 	if err != nil {
 		err = fmt.Errorf("wait for the cluster: %w", err)
@@ -101,9 +107,23 @@ func (c *cluster) form(ctx context.Context) (string, error) {
 	return leader, err
 }
 
-// even demands that every node owns its share, and nothing moves.
-func even(s coordinator.Status) error {
-	if len(s.Services) != 1 || len(s.Services[0].Nodes) != nodes || s.Cluster.Leader == "" {
+// even demands that every node owns its share, and nothing moves or drains.
+func (c *cluster) even(s coordinator.Status) error {
+	if err := c.shared(s, nil); err != nil {
+		return err
+	}
+	for _, n := range s.Services[0].Nodes {
+		if n.Drain != "" {
+			return fmt.Errorf("%s drains %s", n.Name, n.Drain)
+		}
+	}
+	return nil
+}
+
+// shared demands that every node owns an even share but one, which owns none;
+// nothing moves.
+func (c *cluster) shared(s coordinator.Status, but *lab.Node) error {
+	if len(s.Services) != 1 || len(s.Services[0].Nodes) != len(c.Nodes) || s.Cluster.Leader == "" {
 		return errors.New("not all nodes are there")
 	}
 	for _, n := range s.Services[0].Nodes {
@@ -111,8 +131,9 @@ func even(s coordinator.Status) error {
 		if err != nil {
 			return err
 		}
-		if own.Len() < buckets/nodes || n.Waiting != "" || n.Drain != "" {
-			return fmt.Errorf("%s owns %d buckets, and some move", n.Name, own.Len())
+		gone := but != nil && n.Name == but.Name
+		if gone != own.Empty() || !gone && own.Len() < buckets/len(c.Nodes) || n.Waiting != "" {
+			return fmt.Errorf("%s owns %d buckets, and waits for %q", n.Name, own.Len(), n.Waiting)
 		}
 	}
 	return nil

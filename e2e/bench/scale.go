@@ -2,13 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"time"
 
-	"earshot/coordinator"
 	"earshot/e2e/lab"
 	"earshot/hashmode"
 )
@@ -65,8 +63,8 @@ func measureScale(ctx context.Context, r *rig) (table, error) {
 
 // scaleTo measures one size.
 func (r *rig) scaleTo(ctx context.Context, size int) (line row, err error) {
-	l, err := lab.New(lab.Options{
-		Nodes: size, Bin: r.bin, Lease: scaleLease,
+	c, err := r.clusterIn(lab.Options{
+		Nodes: size, Lease: scaleLease,
 		Services: map[string]lab.Service{service: {
 			Address: scaleShared.String() + "/24", Interface: "eth1", Hash: string(hashmode.SourceIP), Buckets: buckets,
 		}},
@@ -74,15 +72,13 @@ func (r *rig) scaleTo(ctx context.Context, size int) (line row, err error) {
 	if err != nil {
 		return line, err
 	}
-	c := &cluster{Lab: l, agents: map[string]*coordinator.Client{}}
 	defer c.closeWith(&err)
 	// The others join those who have formed, as in a site that grows. All of
 	// them at once would greet each other, and the kernel of this one machine
 	// has a table of 1,024 neighbours for all of its namespaces.
-	founders := l.Nodes[0].Config.Peers[:min(size, nodes)]
-	for _, n := range l.Nodes {
-		n.Config.Mature, n.Config.Peers = "0s", founders
-		c.agents[n.Name] = coordinator.NewClient(n.Path("sock"))
+	founders := c.Nodes[0].Config.Peers[:min(size, nodes)]
+	for _, n := range c.Nodes {
+		n.Config.Peers = founders
 	}
 	began := time.Now()
 	if err := c.StartAll(); err != nil {
@@ -96,7 +92,7 @@ func (r *rig) scaleTo(ctx context.Context, size int) (line row, err error) {
 			return err
 		}
 		leader = s.Cluster.Leader
-		return shareAll(s, c.Nodes, nil)
+		return c.shared(s, nil)
 	}); err != nil {
 		return line, fmt.Errorf("wait for the cluster: %w", err)
 	}
@@ -125,25 +121,6 @@ func (r *rig) scaleTo(ctx context.Context, size int) (line row, err error) {
 	return line, nil
 }
 
-// shareAll demands that every node owns an even share but one, which owns none;
-// nothing moves.
-func shareAll(s coordinator.Status, all []*lab.Node, but *lab.Node) error {
-	if len(s.Services) != 1 || len(s.Services[0].Nodes) != len(all) || s.Cluster.Leader == "" {
-		return errors.New("not all nodes are there")
-	}
-	for _, n := range s.Services[0].Nodes {
-		own, err := hashmode.ParseSet(n.Own, buckets)
-		if err != nil {
-			return err
-		}
-		gone := but != nil && n.Name == but.Name
-		if gone != own.Empty() || !gone && own.Len() < buckets/len(all) || n.Waiting != "" {
-			return fmt.Errorf("%s owns %d buckets, and waits for %q", n.Name, own.Len(), n.Waiting)
-		}
-	}
-	return nil
-}
-
 // killOne kills a node that neither leads nor is asked, and returns the time
 // until the others have its share.
 func (c *cluster) killOne(ctx context.Context, asked *lab.Node, leader string) (time.Duration, error) {
@@ -158,7 +135,7 @@ func (c *cluster) killOne(ctx context.Context, asked *lab.Node, leader string) (
 		if err != nil {
 			return err
 		}
-		return shareAll(s, c.Nodes, victim)
+		return c.shared(s, victim)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("wait for the others to have the share of %s: %w", victim.Name, err)
