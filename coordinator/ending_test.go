@@ -14,23 +14,14 @@ import (
 // cluster hears of the end, and a barrier lies between the two.
 func TestADrainIsClosedBeforeItsEndIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHistory(t)
-		h.join("a", 1)
-		h.join("b", 1)
-		h.define("web", 4)
-		h.replan()
-		kernel := &modelKernel{}
-		s := runWith(t, h, kernel, nil)
+		s, _ := twoWithChecks(t, raftstore.OnFailDrain)
 		defer s.stop()
-		s.spareTheSilent()
-		s.news.learn(released("b", 1000))
-		time.Sleep(time.Second)
 		s.setFlows(1)
 		if err := s.executeOnce(t.Context(), raftstore.Command{Wish: &raftstore.Wish{Node: "a", Out: true}}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
-		if got := kernel.draining("web"); got.Empty() {
+		if got := s.kernel.service("web").Drain; got.Empty() {
 			t.Fatal("nothing drains")
 		}
 		if err := s.executeOnce(t.Context(), raftstore.Command{Wish: &raftstore.Wish{Node: "a", Out: true, Cut: true}}); err != nil {
@@ -39,7 +30,7 @@ func TestADrainIsClosedBeforeItsEndIsTold(t *testing.T) {
 		closed := time.Time{}
 		for range 1000 {
 			time.Sleep(time.Millisecond)
-			if closed.IsZero() && kernel.draining("web").Empty() {
+			if closed.IsZero() && s.kernel.service("web").Drain.Empty() {
 				closed = time.Now()
 			}
 			if len(s.slot(0).From) == 0 {
@@ -53,18 +44,6 @@ func TestADrainIsClosedBeforeItsEndIsTold(t *testing.T) {
 			t.Errorf("the end is told %v after the kernel closed the bucket, and a barrier takes %v", waited, barrierTime)
 		}
 	})
-}
-
-// draining is what the kernel drains.
-func (k *modelKernel) draining(service string) hashmode.Set {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for _, s := range k.rules.Services {
-		if s.Name == service {
-			return s.Drain
-		}
-	}
-	return hashmode.Set{}
 }
 
 // Each end is told with what was known at its own look: one that was looked at

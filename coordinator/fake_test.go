@@ -153,6 +153,18 @@ func (k *modelKernel) AskAgain() error {
 
 func (k *modelKernel) Conntrack() (nft.ConntrackUse, error) { return nft.ConntrackUse{}, nil }
 
+// service is what the kernel holds of a service.
+func (k *modelKernel) service(name string) nft.Service {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, s := range k.rules.Services {
+		if s.Name == name {
+			return s
+		}
+	}
+	return nft.Service{}
+}
+
 // barrierTime is what a real barrier may take.
 const barrierTime = 20 * time.Millisecond
 

@@ -196,9 +196,9 @@ func (r *reconciler) reconcile() error {
 	part := desired(st, r.node, knowledge{known, r.opened, fresh, busy, r.interfaces})
 	ended := r.endings.of(st, r.node)
 	want := without(part, ended)
+	asks := askingIn(st, r.node, known, r.opened, want)
 	// The index is written though nothing else differs: what this node has said
 	// that its kernel holds must hold for a later process, too (rule P11).
-	asks := askingIn(st, r.node, known, r.opened, want)
 	if r.told && reflect.DeepEqual(want, r.last) {
 		r.opened.asking = asks // a release that was heard changes no set at first
 		now := r.opened
