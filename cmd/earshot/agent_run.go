@@ -56,6 +56,7 @@ func runAgent(ctx context.Context, cfg config, logger *slog.Logger) error {
 	}
 	defer control.Close()
 	raisePriority(logger)
+	keepMemory(logger)
 	plane, closePlane, err := openPlane(cfg, logger)
 	if err != nil {
 		return err

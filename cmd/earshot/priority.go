@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,11 +29,23 @@ func raisePriority(logger *slog.Logger) {
 		logger.Warn("cannot raise the agent's priority: a busy machine may delay it, and cost it its lease", "error", err)
 		return
 	}
+	const autogroup = "/proc/self/autogroup" // most kernels are without
 	// Where the kernel shares CPU time among sessions first, nice values count
 	// within one alone.
-	if sid, err := unix.Getsid(0); err == nil && sid == os.Getpid() {
-		_ = os.WriteFile("/proc/self/autogroup", strconv.AppendInt(nil, agentNice, 10), 0) // most kernels are without
+	switch sid, err := unix.Getsid(0); {
+	case err != nil:
+	case sid == os.Getpid():
+		_ = os.WriteFile(autogroup, strconv.AppendInt(nil, agentNice, 10), 0)
+	case grouped():
+		logger.Info("the kernel shares CPU time among sessions, and the agent is in that of another program: when that is busy the agent may be late, and lose its lease; start it from its systemd unit, or with setsid")
 	}
+}
+
+// grouped reports whether the kernel shares CPU time among sessions
+// (sched_autogroup_enabled, see sched(7)).
+func grouped() bool {
+	enabled, err := os.ReadFile("/proc/sys/kernel/sched_autogroup_enabled")
+	return err == nil && strings.TrimSpace(string(enabled)) == "1"
 }
 
 // eachThread calls f for each thread of this process until one call fails.

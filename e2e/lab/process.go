@@ -80,7 +80,9 @@ func (p *Process) prepare(c Command) error {
 		p.cmd.Args[0] = rolePrefix + c.Role
 	}
 	p.cmd.Env = append(environment(), c.Env...)
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	// A session of its own, as systemd gives a service: kernels share CPU time
+	// among sessions before they heed priorities within one.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL, Setsid: true}
 	if c.Unprivileged {
 		self := []syscall.SysProcIDMap{{Size: 1}}
 		p.cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWUSER
