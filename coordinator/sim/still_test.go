@@ -21,14 +21,15 @@ func watch(limit time.Duration, running func() *world, alarm func(*world, time.D
 			select {
 			case <-stopped:
 				return
-			case now := <-look.C:
+			case <-look.C:
 				w := running()
 				if w == nil {
 					continue
 				}
+				// The tick may be from long ago, where others have the processor.
 				if clock := w.clock.Load(); clock != last {
-					last, since = clock, now
-				} else if now.Sub(since) > limit {
+					last, since = clock, time.Now()
+				} else if time.Since(since) > limit {
 					alarm(w, limit)
 					return
 				}
