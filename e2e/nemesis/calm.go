@@ -21,7 +21,7 @@ const (
 )
 
 // alarms are what agents log when a node is given up or falls silent.
-var alarms = []string{"node is silent", "lease lost", "cannot commit"}
+var alarms = []string{"giving its buckets away", "lease lost", "cannot commit"}
 
 // elections are what they log when one begins to lead. It costs no client
 // anything, since leases go on: it is told, and no objection.
