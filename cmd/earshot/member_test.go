@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"time"
 
 	"earshot/hashmode"
@@ -45,12 +48,26 @@ func leaveMember(dir string) error {
 			return err
 		}
 	}
-	// The record that it is a member is written a moment later.
-	wait := time.NewTicker(20 * time.Millisecond)
-	defer wait.Stop()
-	for range 60 {
-		<-wait.C
-	}
+	err = untilRecorded(ctx, dir)
 	stop()
-	return <-ended
+	return errors.Join(err, <-ended)
+}
+
+// untilRecorded waits until the node has written down that it is a member. It
+// does so some time after it has become one, and the file is its own as long as
+// it runs.
+func untilRecorded(ctx context.Context, dir string) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		data, err := os.ReadFile(filepath.Join(dir, "raft.db"))
+		if err != nil || bytes.Contains(data, []byte(`"joined":true`)) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errors.New("the node does not write down that it is a member")
+		case <-tick.C:
+		}
+	}
 }
