@@ -62,7 +62,9 @@ func heardAgain(t *testing.T, lost, told int) (err error) {
 		}
 		_, err = c.leader.grantTo(ctx, renewal{Node: "b", ServerID: "id-b", Process: 1, level: level{Held: st.Index, Released: st.Index}})
 		cancel()
-		<-done
+		if ended := <-done; ended != nil {
+			t.Errorf("Run ends with %v", ended)
+		}
 	})
 	return err
 }

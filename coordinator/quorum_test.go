@@ -91,7 +91,9 @@ func TestAnswersUnderWayDoNotConfirmP2(t *testing.T) {
 		if err := q.confirm(t.Context(), testTerm); !errors.Is(err, ErrNoQuorum) {
 			t.Fatalf("a request after the election: %v", err)
 		}
-		<-first
+		if err := <-first; err != nil {
+			t.Errorf("a request before the election: %v", err)
+		}
 	})
 }
 

@@ -47,7 +47,6 @@ type player struct {
 	process int64
 	ill     map[string]string
 	renewed time.Time
-	queue   float64
 	died    time.Time
 }
 

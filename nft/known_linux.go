@@ -14,7 +14,7 @@ import (
 // Messages and attributes of linux/netfilter/nfnetlink_conntrack.h.
 const (
 	conntrackSubsystem = 1 << 8 // NFNL_SUBSYS_CTNETLINK
-	messageFlow        = conntrackSubsystem | 0
+	messageFlow        = conntrackSubsystem
 	messageGetFlow     = conntrackSubsystem | 1
 
 	attrOriginal  = 1
@@ -116,7 +116,7 @@ func (f *flowFinder) ask(flows []Flow, known []bool) error {
 				known[h.Seq] = lists(body, flows[h.Seq], f.forget)
 			case unix.NLMSG_ERROR:
 				// Conntrack has no such flow, or can have none (ICMP that asks nothing).
-				if err := errorOf(body); err != unix.ENOENT && err != unix.EINVAL {
+				if err := errorOf(body); !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINVAL) {
 					refused = err
 				}
 			}

@@ -51,7 +51,7 @@ func readPacket6(b []byte) (a arrival, ok bool) {
 	client, server := netip.AddrFrom16([16]byte(b[8:24])), netip.AddrFrom16([16]byte(b[24:40]))
 	next, seen := b[6], Protocol(0)
 	for b = b[header:]; ; {
-		length := 0
+		var length int
 		switch next {
 		case hopOptions, routingHeader, destOptions:
 			length = 8

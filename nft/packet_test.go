@@ -25,7 +25,7 @@ func drawPacket(t *rapid.T, v6 bool) nfttest.Packet {
 	switch p.Protocol {
 	case nfttest.ICMP, nfttest.ICMP6:
 		options := p.Options
-		p = nfttest.Echo(p.From, p.To.Addr(), uint16(rapid.Uint16().Draw(t, "id")), 1)
+		p = nfttest.Echo(p.From, p.To.Addr(), rapid.Uint16().Draw(t, "id"), 1)
 		p.Options = options
 	case nfttest.AH:
 		p.Payload[0], p.Payload[1] = nfttest.TCP, 4 // 24 bytes, then a TCP header

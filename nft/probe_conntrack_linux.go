@@ -77,7 +77,7 @@ func (n namespace) queuesServed() bool {
 	if err != nil {
 		return false
 	}
-	defer c.close()
+	defer func() { _ = c.close() }() // nothing is lost with it
 	const unbindFamily = 4
 	m := startMessage(nil, messageQueueConfig, unix.NLM_F_ACK, 1, unix.AF_UNSPEC, 0)
 	m = appendAttribute(m, attrCommand, unbindFamily, 0, 0, 0)

@@ -32,7 +32,7 @@ const (
 // Messages and attributes of linux/netfilter/nfnetlink_queue.h.
 const (
 	queueSubsystem     = 3 << 8 // NFNL_SUBSYS_QUEUE
-	messagePacket      = queueSubsystem | 0
+	messagePacket      = queueSubsystem
 	messageVerdict     = queueSubsystem | 1
 	messageQueueConfig = queueSubsystem | 2
 

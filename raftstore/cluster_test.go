@@ -222,7 +222,7 @@ func TestRunLeavesNoGoroutines(t *testing.T) {
 	before := runtime.NumGoroutine()
 	nodes, leader := formed(t, 3)
 	for range 20 {
-		go leader.Propose(context.Background(), Command{Tick: &Tick{}})
+		go func() { _, _ = leader.Propose(context.Background(), Command{Tick: &Tick{}}) }()
 	}
 	for _, n := range nodes {
 		n.stop()

@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // ErrInUse is wrapped by Open's error when another agent has the data
@@ -87,7 +88,7 @@ func openDisk(dir, name string, log hclog.Logger) (*disk, error) {
 		Path:        path,
 		BoltOptions: &bbolt.Options{Timeout: lockWait, FreelistType: bbolt.FreelistMapType},
 	})
-	if errors.Is(err, bbolt.ErrTimeout) {
+	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("open data directory %s: %w", dir, ErrInUse)
 	}
 	if err != nil {

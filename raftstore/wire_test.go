@@ -146,7 +146,9 @@ func TestNoAccessWithoutTheKey(t *testing.T) {
 			continue
 		}
 		// TLS 1.3 tells the client of its refusal on the first read.
-		c.SetDeadline(time.Now().Add(patient))
+		if err := c.SetDeadline(time.Now().Add(patient)); err != nil {
+			t.Fatal(err)
+		}
 		fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", pathHello)
 		if got, err := io.ReadAll(c); len(got) > 0 || err == nil {
 			t.Errorf("by %q a stranger reads %q, %v", proto, got, err)

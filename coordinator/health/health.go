@@ -53,7 +53,7 @@ var errHangs = errors.New("does not come to an end")
 // attempts are those of one check. One is under way at most.
 type attempts struct {
 	check   *Check
-	pending chan error // of an attempt that did not come back in time, or nil
+	pending <-chan struct{} // closed at the end of an attempt that did not come back in time, or nil
 }
 
 // once asks, and returns when the answer is there or the time is over.
@@ -68,10 +68,14 @@ func (a *attempts) once(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.check.Timeout)
 	defer cancel()
-	done := make(chan error, 1)
-	go func() { done <- a.check.probe(ctx) }()
+	var err error // once done is closed
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		err = a.check.probe(ctx)
+	}()
 	select {
-	case err := <-done:
+	case <-done:
 		return err
 	case <-ctx.Done():
 	}
@@ -79,11 +83,8 @@ func (a *attempts) once(ctx context.Context) error {
 	grace := time.NewTimer(endGrace)
 	defer grace.Stop()
 	select {
-	case err := <-done:
-		if err == nil {
-			return nil // it was in time, but for the last step
-		}
-		return err
+	case <-done:
+		return err // nil: it was in time, but for the last step
 	case <-grace.C:
 		a.pending = done
 		return fmt.Errorf("%w within %v", errHangs, a.check.Timeout)

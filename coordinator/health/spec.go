@@ -228,7 +228,7 @@ func (b *builder) dns() probe {
 	if kind == "" {
 		kind = "A"
 	}
-	known := false
+	var known bool
 	if q.kind, known = dns.StringToType[kind]; !known {
 		b.refuse("type", "%q is no type of record (as in A, AAAA, MX, SOA)", s.Type)
 	}

@@ -197,10 +197,10 @@ func (w *world) end() {
 // each bucket with its owner and nobody else, nothing moving.
 func (w *world) settle(after string, limit time.Duration) bool {
 	deadline := time.Now().Add(limit)
-	why := ""
 	for w.judge.ok() {
 		synctest.Wait()
-		if why = w.unsettled(); why == "" {
+		why := w.unsettled()
+		if why == "" {
 			return true
 		}
 		if time.Now().After(deadline) {

@@ -38,7 +38,7 @@ func gather(ctx context.Context, r *rig) facts {
 	}
 	var i unix.Sysinfo_t
 	if unix.Sysinfo(&i) == nil {
-		f.Memory = uint64(i.Totalram) * uint64(i.Unit) >> 20
+		f.Memory = uint64(i.Totalram) * uint64(i.Unit) >> 20 //nolint:unconvert // 32 bits on other machines
 		f.Load = float64(i.Loads[0]) / (1 << 16)
 	}
 	return f
@@ -81,7 +81,7 @@ func fileSystem(dir string) string {
 	if err := unix.Statfs(dir, &s); err != nil {
 		return "unknown"
 	}
-	switch int64(s.Type) {
+	switch int64(s.Type) { //nolint:unconvert // 32 bits on other machines
 	case unix.TMPFS_MAGIC:
 		return "tmpfs, where fsync costs nothing"
 	case unix.EXT4_SUPER_MAGIC:

@@ -153,7 +153,7 @@ func (o options) limit() time.Duration {
 }
 
 // run measures and prints.
-func run(ctx context.Context, o options) error {
+func run(ctx context.Context, o options) (err error) {
 	bin, err := filepath.Abs(o.bin)
 	if err != nil {
 		return err
@@ -162,7 +162,7 @@ func run(ctx context.Context, o options) error {
 	if r.dir, err = os.MkdirTemp(o.dir, "earshot-bench-"); err != nil {
 		return err
 	}
-	defer os.RemoveAll(r.dir)
+	defer func() { err = errors.Join(err, os.RemoveAll(r.dir)) }()
 	out := printer(textPrinter{os.Stdout})
 	if o.json {
 		out = &jsonPrinter{w: os.Stdout}

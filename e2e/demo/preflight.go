@@ -44,7 +44,7 @@ func checkNamespaces() error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%w (%v)\n%s", errNamespaces, err, wayOut(root, readSysctl))
+	return fmt.Errorf("%w (%w)\n%s", errNamespaces, err, wayOut(root, readSysctl))
 }
 
 // wayOut says what helps, naming the settings that stand in the way.

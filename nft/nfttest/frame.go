@@ -114,7 +114,7 @@ func (p Packet) ip6(body []byte, offset int, more bool) []byte {
 
 func (p Packet) transport() []byte {
 	var h []byte
-	at := 0 // of the checksum
+	var at int // of the checksum
 	switch p.Protocol {
 	case TCP:
 		h, at = make([]byte, 20), 16
