@@ -41,31 +41,34 @@ func newDisowner(kernel Kernel, log *slog.Logger) *disowner {
 // partOf is all that a node has to do with the buckets of a service.
 func partOf(s nft.Service) hashmode.Set { return s.Own.Union(s.Inherit).Union(s.Drain).Union(s.Take) }
 
-// applied says that the kernel went from one ruleset to another. first is set
-// for the first one of this process, which does not know what it had before,
-// but that it opened flows in opened.
-func (d *disowner) applied(last, now nft.Ruleset, first bool, opened map[string]hashmode.Set) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+// begin says that the kernel is to have the first ruleset of this process,
+// which does not know what it had before, but that it opened flows in opened.
+func (d *disowner) begin(now nft.Ruleset, opened map[string]hashmode.Set) {
+	d.lose(now, func(s nft.Service) hashmode.Set {
+		all := hashmode.Range(0, hashmode.Bucket(s.Hash.Buckets-1))
+		return all.Minus(s.Own).Minus(s.Inherit).Minus(s.Drain).Minus(s.Take.Minus(s.Take.Minus(opened[s.Name])))
+	})
+}
+
+// applied says that the kernel went from one ruleset to another.
+func (d *disowner) applied(last, now nft.Ruleset) {
 	had := map[string]hashmode.Set{}
 	for _, s := range last.Services {
 		had[s.Name] = partOf(s)
 	}
+	d.lose(now, func(s nft.Service) hashmode.Set { return had[s.Name].Minus(partOf(s)) })
+}
+
+// lose has what is lost of each service disowned.
+func (d *disowner) lose(now nft.Ruleset, lost func(nft.Service) hashmode.Set) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.services = now.Services
-	any := false
 	for _, s := range now.Services {
-		lost := had[s.Name].Minus(partOf(s))
-		if first {
-			all := hashmode.Range(0, hashmode.Bucket(s.Hash.Buckets-1))
-			lost = all.Minus(s.Own).Minus(s.Inherit).Minus(s.Drain).Minus(s.Take.Minus(s.Take.Minus(opened[s.Name])))
+		if b := lost(s); !b.Empty() {
+			d.due[s.Name] = d.due[s.Name].Union(b)
+			signal(d.wake)
 		}
-		if !lost.Empty() {
-			d.due[s.Name] = d.due[s.Name].Union(lost)
-			any = true
-		}
-	}
-	if any {
-		signal(d.wake)
 	}
 }
 

@@ -58,12 +58,12 @@ func TestDisownWhatIsGivenUp(t *testing.T) {
 		none := hashmode.Set{}
 		before := part(1, hashmode.NewSet(0), hashmode.NewSet(1), hashmode.NewSet(2, 3), hashmode.NewSet(4))
 		after := part(2, hashmode.NewSet(1), none, hashmode.NewSet(0, 2), none)
-		d.applied(before, after, false, nil)
+		d.applied(before, after)
 		time.Sleep(time.Second)
 		if len(k.forgot) != 1 || k.forgot[0].String() != "3-4" {
 			t.Fatalf("disowned %v; 3 and 4 are given up", k.forgot)
 		}
-		d.applied(after, after, false, nil)
+		d.applied(after, after)
 		time.Sleep(time.Second)
 		if len(k.forgot) != 1 {
 			t.Fatalf("disowned %v, though nothing more is given up", k.forgot)
@@ -78,7 +78,7 @@ func TestDisownAtTheStartWhatWasNotOpen(t *testing.T) {
 		k := &rememberingKernel{}
 		d := disowning(t, k)
 		now := part(9, hashmode.NewSet(0), hashmode.NewSet(1), hashmode.NewSet(2), hashmode.NewSet(3, 4))
-		d.applied(nft.Ruleset{}, now, true, map[string]hashmode.Set{"web": hashmode.NewSet(0, 3, 5)})
+		d.begin(now, map[string]hashmode.Set{"web": hashmode.NewSet(0, 3, 5)})
 		time.Sleep(time.Second)
 		if len(k.forgot) != 1 || k.forgot[0].String() != "4-7" {
 			t.Fatalf("disowned %v; 0 to 2 are this node's, and 3 was taken before", k.forgot)
@@ -92,7 +92,7 @@ func TestWhatIsTakenWaitsUntilItIsDisowned(t *testing.T) {
 		d := disowning(t, k)
 		all := hashmode.Range(0, 7)
 		none := hashmode.Set{}
-		d.applied(part(1, none, none, all, none), part(2, none, none, none, none), false, nil)
+		d.applied(part(1, none, none, all, none), part(2, none, none, none, none))
 		synctest.Wait()
 		began := time.Now()
 		d.await(part(3, hashmode.NewSet(1), none, none, none), time.Second)
@@ -112,7 +112,7 @@ func TestDisownIsTriedAgainAndNotWaitedForWithoutEnd(t *testing.T) {
 		d := disowning(t, k)
 		all := hashmode.Range(0, 7)
 		none := hashmode.Set{}
-		d.applied(part(1, none, none, all, none), part(2, none, none, none, none), false, nil)
+		d.applied(part(1, none, none, all, none), part(2, none, none, none, none))
 		began := time.Now()
 		d.await(part(3, none, none, none, all), 75*time.Millisecond)
 		if waited := time.Since(began); waited != 75*time.Millisecond || len(k.forgot) != 0 {

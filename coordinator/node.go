@@ -206,17 +206,14 @@ func (r *reconciler) reconcile() error {
 		r.close(ended)
 		return nil
 	}
-	first := r.last.Index == 0
-	if first {
-		r.disown.applied(r.part, part, first, r.opened.buckets)
+	if r.last.Index == 0 {
+		r.disown.begin(part, r.opened.buckets)
 	}
 	r.disown.await(want, r.patient)
 	if err := r.kernel.Apply(want); err != nil {
 		return fmt.Errorf("apply map %d: %w", want.Index, err)
 	}
-	if !first {
-		r.disown.applied(r.part, part, first, nil)
-	}
+	r.disown.applied(r.part, part)
 	now := openedBy(want)
 	now.answered, now.asking = r.opened.answered, asks
 	closed := r.opened.outdated(st) || closes(r.opened, r.last, want)
