@@ -1,9 +1,7 @@
 package e2e
 
 import (
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -32,9 +30,5 @@ func build() error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command("go", "build", "-o", bin, "earshot/cmd/earshot")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build earshot: %w\n%s", err, out)
-	}
-	return nil
+	return lab.Build(bin)
 }

@@ -20,7 +20,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
@@ -101,9 +100,6 @@ func parse(args []string, w io.Writer) (options, error) {
 	return o, err
 }
 
-// defaultBin is where the program is built, from the module's root.
-const defaultBin = "bin/earshot"
-
 // prepare does what needs the user's own network and file system.
 func prepare(o options) error {
 	if err := lab.EndWithParent(); err != nil {
@@ -117,11 +113,7 @@ func prepare(o options) error {
 	if o.bin != "" {
 		return nil
 	}
-	cmd := exec.Command("go", "build", "-o", defaultBin, "earshot/cmd/earshot")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build earshot (run this at the module's root): %w\n%s", err, out)
-	}
-	return nil
+	return lab.Build(lab.DefaultBin)
 }
 
 // measure runs the parts inside the namespaces and returns the exit status.
@@ -132,7 +124,7 @@ func measure(o options) int {
 	ctx, cancel := context.WithTimeoutCause(ctx, most, fmt.Errorf("not done within %v", most))
 	defer cancel()
 	if o.bin == "" {
-		o.bin = defaultBin
+		o.bin = lab.DefaultBin
 	}
 	if err := run(ctx, o); err != nil {
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)

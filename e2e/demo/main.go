@@ -14,7 +14,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"time"
@@ -54,9 +53,6 @@ func start(args []string) int {
 	}.Main()
 }
 
-// defaultBin is where the program is built, from the module's root.
-const defaultBin = "bin/earshot"
-
 // prepare does what needs the user's own network and file system.
 func prepare(bin string) error {
 	if err := lab.EndWithParent(); err != nil {
@@ -68,11 +64,7 @@ func prepare(bin string) error {
 	if bin != "" {
 		return nil
 	}
-	cmd := exec.Command("go", "build", "-o", defaultBin, "earshot/cmd/earshot")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build earshot (run this at the module's root): %w\n%s", err, out)
-	}
-	return nil
+	return lab.Build(lab.DefaultBin)
 }
 
 // play tells the story inside the namespaces and returns the exit status.
@@ -82,7 +74,7 @@ func play(bin string) int {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not done within %v", limit))
 	defer cancel()
 	if bin == "" {
-		bin = defaultBin
+		bin = lab.DefaultBin
 	}
 	err := perform(ctx, bin, newDisplay(os.Stdout))
 	switch {

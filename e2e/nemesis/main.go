@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"time"
@@ -21,8 +20,6 @@ import (
 const (
 	exitFailed = 1
 	exitUsage  = 2
-
-	defaultBin = "bin/earshot" // from the module's root
 )
 
 func main() { os.Exit(start(os.Args[1:])) }
@@ -103,11 +100,7 @@ func prepare(bin string) error {
 	if err := lab.EndWithParent(); err != nil || bin != "" {
 		return err
 	}
-	cmd := exec.Command("go", "build", "-o", defaultBin, "earshot/cmd/earshot")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build earshot (run this at the module's root): %w\n%s", err, out)
-	}
-	return nil
+	return lab.Build(lab.DefaultBin)
 }
 
 // run does what was asked for and returns the exit status.
@@ -115,7 +108,7 @@ func run(o options) int {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	defer stop()
 	if o.bin == "" {
-		o.bin = defaultBin
+		o.bin = lab.DefaultBin
 	}
 	var err error
 	if o.bin, err = filepath.Abs(o.bin); err == nil {

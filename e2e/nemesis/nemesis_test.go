@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -30,11 +29,7 @@ func build() error {
 	if os.Getenv("EARSHOT_BIN") != "" {
 		return nil
 	}
-	out, err := exec.Command("go", "build", "-o", "../../"+defaultBin, "earshot/cmd/earshot").CombinedOutput()
-	if err != nil {
-		return errors.Join(err, errors.New(string(out)))
-	}
-	return nil
+	return lab.Build("../../" + lab.DefaultBin)
 }
 
 // testOptions are those of a short campaign with the seed, printed.
@@ -45,7 +40,7 @@ func testOptions(t *testing.T, seed uint64) options {
 		t.Fatal(err)
 	}
 	if o.bin = os.Getenv("EARSHOT_BIN"); o.bin == "" {
-		if o.bin, err = filepath.Abs("../../" + defaultBin); err != nil {
+		if o.bin, err = filepath.Abs("../../" + lab.DefaultBin); err != nil {
 			t.Fatal(err)
 		}
 	}

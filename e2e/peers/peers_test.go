@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -38,9 +37,8 @@ func TestMain(m *testing.M) {
 
 // prepare builds the program under test and installs peers.
 func prepare() error {
-	cmd := exec.Command("go", "build", "-o", bin, "earshot/cmd/earshot")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build earshot: %w\n%s", err, out)
+	if err := lab.Build(bin); err != nil {
+		return err
 	}
 	if _, err := os.Stat("/run/systemd/system"); err == nil {
 		delete(packages, "nginx") // its package would start a server here
