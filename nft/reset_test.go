@@ -24,20 +24,7 @@ func resetReachesClients(t *testing.T, v6 bool) {
 	service := webOf(v6, all16(), hashmode.Set{}, hashmode.Set{})
 	leased(t, p, 1, service)
 	w.believe(service.Address, service.MAC)
-	w.node.Do(func() {
-		l, err := net.Listen("tcp", ":80") // both families, as most servers do
-		must(t, err)
-		t.Cleanup(func() { l.Close() })
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go func() { _, _ = io.Copy(c, c); c.Close() }()
-			}
-		}()
-	})
+	w.serveEcho()
 	connect := func(to netip.Addr) net.Conn {
 		var c net.Conn
 		w.client.Do(func() {

@@ -30,17 +30,13 @@ func TestServing(t *testing.T) {
 	})
 }
 
-func serving(t *testing.T, service Service) {
-	w := newWorld(t)
-	p := w.plane()
-	v6 := service.Address.Is6()
-	sources := w.sources()
-	leased(t, p, 1, service)
-	w.forgetClient()
+// serveEcho has the node send back what TCP clients send to port 80.
+func (w *world) serveEcho() {
+	w.t.Helper()
 	w.node.Do(func() {
 		l, err := net.Listen("tcp", ":80") // both families, as most servers do
-		must(t, err)
-		t.Cleanup(func() { l.Close() })
+		must(w.t, err)
+		w.t.Cleanup(func() { l.Close() })
 		go func() {
 			for {
 				c, err := l.Accept()
@@ -51,6 +47,16 @@ func serving(t *testing.T, service Service) {
 			}
 		}()
 	})
+}
+
+func serving(t *testing.T, service Service) {
+	w := newWorld(t)
+	p := w.plane()
+	v6 := service.Address.Is6()
+	sources := w.sources()
+	leased(t, p, 1, service)
+	w.forgetClient()
+	w.serveEcho()
 	var client net.Conn
 	w.client.Do(func() {
 		var err error
