@@ -23,7 +23,11 @@ func TestMemoryOfTheAgentStaysInRAM(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Munmap(later)
+	defer func() {
+		if err := unix.Munmap(later); err != nil {
+			t.Error(err)
+		}
+	}()
 	if more := locked(t) - before; before == 0 || more < len(later)>>10 {
 		t.Errorf("%d KiB locked, and %d of %d that came later", before, more, len(later)>>10)
 	}
