@@ -24,6 +24,9 @@ func (p plan) text() string {
 			if s.timeout {
 				out.WriteString("\t\tflags timeout\n")
 			}
+			if s.counter {
+				out.WriteString("\t\tcounter\n")
+			}
 			if s.size > 0 {
 				fmt.Fprintf(&out, "\t\tsize %d\n", s.size)
 			}
@@ -73,6 +76,7 @@ func examples() map[string]Ruleset {
 		"six":      {Index: 9, Services: []Service{webOf(true, buckets(0, 7), buckets(8, 9), buckets(10, 11))}},
 		"hold":     {Index: 11, Hold: true, Services: []Service{holding(web(buckets(0, 7), buckets(8, 9), buckets(10, 11))), holding(webOf(true, buckets(4, 7), hashmode.Set{}, hashmode.Set{}))}},
 		"refuse":   {Index: 12, Services: []Service{refusing(holding(web(buckets(0, 7), buckets(8, 9), buckets(10, 11)))), refusing(other()), webOf(true, buckets(4, 7), hashmode.Set{}, hashmode.Set{})}},
+		"count":    {Index: 13, Services: []Service{countingNew(holding(web(buckets(0, 7), buckets(8, 9), buckets(10, 11)))), countingNew(other()), webOf(true, buckets(4, 7), hashmode.Set{}, hashmode.Set{})}},
 		"several":  {Index: 7, Services: []Service{other(), web(buckets(0, 7), buckets(8, 9), buckets(10, 11)), tls}},
 	}
 }

@@ -28,6 +28,8 @@ type Plane struct {
 	queue Queue // that this kernel has
 	// refuses: this kernel can refuse what opens a flow.
 	refuses bool
+	// counts: this kernel can count flows that begin.
+	counts bool
 
 	mu    sync.Mutex // guards what follows
 	wire  wire
@@ -50,9 +52,10 @@ type Plane struct {
 	leaseMu sync.Mutex // guards what follows
 	lease   leaser
 
-	holds   holder     // has a lock of its own
-	flows   flowFinder // likewise
-	tracker tracker    // likewise
+	holds    holder        // has a lock of its own
+	flows    flowFinder    // likewise
+	tracker  tracker       // likewise
+	counters counterReader // likewise
 }
 
 // An Option changes what a Plane makes of the kernel.
@@ -84,12 +87,13 @@ func Open(log *slog.Logger, options ...Option) (*Plane, error) {
 		holds:     holder{length: queueLength, buffer: queueBuffer, limit: HoldLimit, theirs: wire{ns: ns, ports: ports}},
 		flows:     flowFinder{ns: ns},
 		tracker:   tracker{ns: ns},
+		counters:  counterReader{wire: wire{ns: ns, ports: ports}},
 		strangers: sightings{seen: map[post]sighting{}},
 	}
 	if _, err := p.wire.get(); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
-	p.queue, p.refuses = p.findQueue(), p.findRefusal()
+	p.queue, p.refuses, p.counts = p.findQueue(), p.findRefusal(), p.findCounting()
 	for _, change := range options {
 		change(p)
 	}
@@ -111,6 +115,7 @@ func (p *Plane) Close() error {
 	p.holds.close()
 	p.flows.close()
 	p.tracker.close()
+	p.counters.close()
 	p.links.Close()
 	return p.ns.handle.Close()
 }
@@ -166,6 +171,9 @@ func (p *Plane) Apply(rs Ruleset) error {
 	rs, _ = rs.with(p.queue)
 	if !p.refuses {
 		rs = rs.unrefusing()
+	}
+	if !p.counts {
+		rs = rs.uncounting()
 	}
 	err := p.apply(rs)
 	if err != nil && !p.stale && !errors.Is(err, ErrOlder) {

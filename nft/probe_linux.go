@@ -58,6 +58,7 @@ func Probe(services []Service) []Finding {
 	}
 	findings = append(findings, flows, p.probeQueue())
 	findings = append(findings, p.probeRefusal(services)...)
+	findings = append(findings, p.probeCounting(services)...)
 	findings = append(findings, p.ProbeConntrack()...)
 	addrs, names, err := p.listAddresses()
 	if err != nil {

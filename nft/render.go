@@ -45,6 +45,7 @@ type set struct {
 	name    string
 	key     nftables.SetDatatype
 	timeout bool // elements expire
+	counter bool // each element counts what is looked up
 	size    int  // most elements, 0 if not said
 	fixed   [][]byte
 	comment string // of the set's meaning, for the golden text
@@ -282,6 +283,9 @@ func contentsOf(rs Ruleset) contents {
 		if s.MayRefuse {
 			c.buckets[setID{inet, setRefuse(s.Name)}] = s.refused()
 		}
+		if s.CountNew {
+			c.buckets[setID{inet, setNew(s.Name)}] = s.counted()
+		}
 		c.buckets[setID{netdev, setHeard(s.Name)}] = s.Own.Union(s.Inherit).Union(s.Drain).Union(s.Take)
 		c.buckets[setID{inet, setOwn(s.Name)}] = s.Own
 		c.buckets[setID{inet, setInherit(s.Name)}] = s.Inherit
@@ -295,7 +299,7 @@ func shapeOf(rs Ruleset) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "hold %v\n", rs.Hold)
 	for _, s := range rs.Services {
-		fmt.Fprintf(&out, "%s %s %s %s %v %v %v\n", s.Name, s.Address, s.Interface, s.MAC, s.Hash, s.Ports, s.MayRefuse)
+		fmt.Fprintf(&out, "%s %s %s %s %v %v %v %v\n", s.Name, s.Address, s.Interface, s.MAC, s.Hash, s.Ports, s.MayRefuse, s.CountNew)
 	}
 	return out.String()
 }

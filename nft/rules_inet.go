@@ -50,7 +50,7 @@ func inetTable(all []address, q Queue) table {
 				isIP(inet, true), neighbourMessage(advertisement, targetMAC, a.Addr), hasNeighbourMAC(a.MAC)))
 		}
 	}
-	t = withRefusal(t, all)
+	t = withRefusal(withCounting(t, all), all)
 	t.chains = append(t.chains,
 		chain{name: "prerouting", hook: &hook{name: "prerouting", num: *nftables.ChainHookPrerouting, priority: *nftables.ChainPriorityMangle}, rules: pre},
 		chain{name: "output", hook: &hook{name: "output", num: *nftables.ChainHookOutput, priority: *nftables.ChainPriorityMangle}, rules: out})

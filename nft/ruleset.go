@@ -48,6 +48,9 @@ type Service struct {
 	// Refuse has this node refuse, where it would answer, what opens a flow.
 	// Flows that are known here go on.
 	Refuse bool
+	// CountNew has the kernel count the flows that begin, for NewFlows. One that
+	// cannot is left without the rules.
+	CountNew bool
 }
 
 // with is the ruleset as a kernel with such a queue can hold it, and the

@@ -91,7 +91,7 @@ func addSet(c *nftables.Conn, t *nftables.Table, s set, id uint32) error {
 	}
 	return c.AddSet(&nftables.Set{
 		Table: t, ID: id, Name: s.name, KeyType: s.key, HasTimeout: s.timeout,
-		Concatenation: strings.Contains(s.key.Name, " . "), Size: uint32(s.size), KeyByteOrder: order,
+		Concatenation: strings.Contains(s.key.Name, " . "), Size: uint32(s.size), KeyByteOrder: order, Counter: s.counter,
 	}, elements)
 }
 
