@@ -121,3 +121,8 @@ func (b *bystander) Reset([]nft.Service, string, hashmode.Set) (int, error) { re
 func (b *bystander) Flows([]nft.Service) (map[string]map[hashmode.Bucket]nft.FlowCount, error) {
 	return map[string]map[hashmode.Bucket]nft.FlowCount{}, nil
 }
+
+// NewFlows implements Kernel.
+func (b *bystander) NewFlows([]nft.Service) (map[string]map[hashmode.Bucket]uint64, error) {
+	return nil, nil
+}

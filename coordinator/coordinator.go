@@ -149,7 +149,7 @@ func New(cfg Config, store Store, kernel Kernel, peers Peers, log *slog.Logger) 
 		c.tenant.renewNow()
 	}}
 	c.scale.follow(cfg.Weight)
-	c.load, c.queue = openFlows{kernel}, new(runQueue).look
+	c.load, c.queue = &flowLoad{kernel: kernel}, new(runQueue).look
 	c.registrar = &registrar{store: store, timing: cfg.Timing, ledger: c.leader.ledger, log: log}
 	c.drainer = &drainer{
 		node: cfg.Node, interfaces: interfaces, store: store, kernel: kernel, released: c.release.told,

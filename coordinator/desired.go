@@ -246,6 +246,7 @@ func desired(st *raftstore.State, node string, k knowledge) nft.Ruleset {
 			Take:      sets[waiting].Union(fresh).Union(sets[asking]),
 			MayRefuse: v.Fallback == raftstore.FallbackRefuse,
 			Refuse:    st.Refuses(name),
+			CountNew:  v.Balance == raftstore.BalanceLoad,
 		})
 	}
 	return rs

@@ -23,8 +23,9 @@ type modelKernel struct {
 	broken error // Apply fails with it
 	deaf   bool  // no interface has carrier
 	flows  map[string]map[hashmode.Bucket]nft.FlowCount
-	told   []string // shared addresses announced, by service
-	cut    []string // connections reset, by service and buckets
+	begun  map[string]map[hashmode.Bucket]uint64 // flows ever; nil: not counted
+	told   []string                              // shared addresses announced, by service
+	cut    []string                              // connections reset, by service and buckets
 
 	judge      func([]nft.HeldPacket)
 	verdicts   map[nft.HeldID]nft.Verdict
@@ -190,6 +191,12 @@ func (k *modelKernel) Flows([]nft.Service) (map[string]map[hashmode.Bucket]nft.F
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return maps.Clone(k.flows), nil
+}
+
+func (k *modelKernel) NewFlows([]nft.Service) (map[string]map[hashmode.Bucket]uint64, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return maps.Clone(k.begun), nil
 }
 
 // modelStore is a store whose log the test writes.

@@ -2,7 +2,6 @@ package coordinator
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"maps"
 	"math"
@@ -25,27 +24,6 @@ import (
 // none are left out.
 type BucketLoad interface {
 	BucketLoad(services []nft.Service) (map[string]map[hashmode.Bucket]float64, error)
-}
-
-// openFlows takes the flows that a node has for the load of their buckets.
-type openFlows struct{ kernel Kernel }
-
-// BucketLoad implements BucketLoad.
-func (f openFlows) BucketLoad(services []nft.Service) (map[string]map[hashmode.Bucket]float64, error) {
-	counts, err := f.kernel.Flows(services)
-	if err != nil {
-		return nil, fmt.Errorf("count flows: %w", err)
-	}
-	all := map[string]map[hashmode.Bucket]float64{}
-	for service, buckets := range counts {
-		all[service] = map[hashmode.Bucket]float64{}
-		for b, n := range buckets {
-			if sum := n.Active + n.Closing + n.Other; sum > 0 {
-				all[service][b] = float64(sum)
-			}
-		}
-	}
-	return all, nil
 }
 
 // queueTime is the time constant over which a run queue is smoothed.

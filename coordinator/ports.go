@@ -78,6 +78,10 @@ type Kernel interface {
 	// Strangers lists hosts outside the cluster that claim a shared address.
 	Strangers() []nft.Stranger
 	Flows([]nft.Service) (map[string]map[hashmode.Bucket]nft.FlowCount, error)
+	// NewFlows reads how many flows have begun in each bucket of the services
+	// that have them counted, ever or since the bucket came. A service that the
+	// kernel does not count is left out.
+	NewFlows([]nft.Service) (map[string]map[hashmode.Bucket]uint64, error)
 	// Reset ends the TCP connections in buckets of one of the services, and
 	// tells their clients.
 	Reset(services []nft.Service, service string, buckets hashmode.Set) (int, error)

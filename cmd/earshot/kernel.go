@@ -41,6 +41,7 @@ func kernelServices(definitions []raftstore.Definition) []nft.Service {
 			Hash:      hashmode.Spec{Mode: d.Hash, Buckets: d.Buckets, Seed: 1, Prefix: d.Prefix},
 			Ports:     kernelPorts(d.Ports),
 			MayRefuse: d.Fallback == raftstore.FallbackRefuse,
+			CountNew:  d.Balance == raftstore.BalanceLoad,
 		})
 	}
 	return services

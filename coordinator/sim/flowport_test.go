@@ -135,3 +135,8 @@ func (k kernelPort) Flows(services []nft.Service) (map[string]map[hashmode.Bucke
 	}
 	return all, nil
 }
+
+// NewFlows implements coordinator.Kernel: no service here goes by load.
+func (k kernelPort) NewFlows([]nft.Service) (map[string]map[hashmode.Bucket]uint64, error) {
+	return nil, nil
+}
