@@ -99,7 +99,8 @@ func TestOnlyFlowsHereAreCounted(t *testing.T) {
 			o.passed(tcp(client, nfttest.SYN)) // sent again
 			o.passed(udp(clientOfIP(v6, service.Hash, b, 1), 80))
 			o.passed(tcp(clientOfIP(v6, service.Hash, b, 2), nfttest.ACK))
-			o.passed(udp(clientOfIP(v6, service.Hash, b, 3), 81)) // not the service's
+			o.passed(udp(clientOfIP(v6, service.Hash, b, 3), 81))                      // not the service's
+			o.passed(tcp(clientOfIP(v6, service.Hash, b, 4), nfttest.SYN|nfttest.FIN)) // invalid
 		}
 		want := map[hashmode.Bucket]uint64{}
 		for b := range buckets(0, 7).All() {
