@@ -77,8 +77,7 @@ type asker struct {
 	wake   chan struct{}
 	slots  chan struct{} // one for each open question
 
-	dead   map[string]bool // nodes, as of the last look
-	bereft time.Time       // when one was found dead
+	mourning mourning // of run alone
 
 	mu        sync.Mutex
 	waiting   []heldPacket
@@ -165,17 +164,9 @@ func (a *asker) run(ctx context.Context) error {
 // mourn has the kernel forget whose flows are others' when a node has died:
 // they are nobody's now.
 func (a *asker) mourn(st *raftstore.State, now time.Time) {
-	dead := map[string]bool{}
-	died := false
-	for name, n := range st.Nodes {
-		dead[name] = n.Failed
-		died = died || n.Failed && !a.dead[name]
-	}
-	a.dead = dead
-	if !died {
+	if !a.mourning.look(st, now) {
 		return
 	}
-	a.bereft = now
 	if err := a.kernel.AskAgain(); err != nil {
 		a.log.Warn("flows of a dead node are left to it for some seconds", "error", err)
 	}
@@ -191,17 +182,16 @@ func (a *asker) judge(ctx context.Context) bool {
 	st, l, o := a.store.State(), a.news.all(), a.opened()
 	now := time.Now()
 	a.mourn(st, now)
-	// A bucket that nobody else has flows in is held no more: what is left was
-	// held while somebody had. If that one has died, it may have answered the
-	// very packet, and cannot be asked. Its client, if not, sends it again.
-	mourning := !a.bereft.IsZero() && now.Sub(a.bereft) < nft.HoldLimit
 	var verdicts []nft.Decision
 	var left []heldPacket
 	var asked []question
 	for _, p := range packets {
 		c, whom := judgeHeld(st, a.node, l, o, p.HeldPacket)
+		// A bucket that nobody else has flows in is held no more: what is left
+		// was held while somebody had.
+		bereft := c == claimPass && a.mourning.minds(p.Service, p.Bucket, st.Services[p.Service].Map[p.Bucket], now)
 		switch {
-		case c == claimDrop || c == claimPass && mourning || c != claimPass && now.Sub(p.came) > holdLimit:
+		case c == claimDrop || bereft || c != claimPass && now.Sub(p.came) > holdLimit:
 			verdicts = append(verdicts, nft.Decision{ID: p.ID, Verdict: nft.Drop})
 		case c == claimPass:
 			verdicts = append(verdicts, nft.Decision{ID: p.ID, Verdict: nft.Pass})

@@ -103,6 +103,17 @@ func newInquest(t *testing.T) *inquest {
 	return q
 }
 
+// seen has something happen to the state, and the asker look at it.
+func (q *inquest) seen(happens func()) {
+	q.store.mu.Lock()
+	happens()
+	for _, ch := range q.store.subs {
+		signal(ch)
+	}
+	q.store.mu.Unlock()
+	synctest.Wait()
+}
+
 // after returns the verdict about a packet d later; -1 for none.
 func (q *inquest) after(d time.Duration, id nft.HeldID) nft.Verdict {
 	time.Sleep(d)
@@ -185,24 +196,12 @@ func TestAnAnswerAboutAMoveThatIsOverIsNone(t *testing.T) {
 func TestADeadNodesFlowsAreAskedAboutAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newInquest(t)
-		changed := func() {
-			q.store.mu.Lock()
-			defer q.store.mu.Unlock()
-			for _, ch := range q.store.subs {
-				signal(ch)
-			}
-		}
-		changed()
-		synctest.Wait()
+		q.seen(func() {})
 		if q.kernel.askedAgain != 0 {
 			t.Fatal("asked again though all live")
 		}
-		q.store.mu.Lock()
-		q.die("a")
-		q.store.mu.Unlock()
-		changed()
-		changed()
-		synctest.Wait()
+		q.seen(func() { q.die("a") })
+		q.seen(func() {})
 		if q.kernel.askedAgain != 1 {
 			t.Fatalf("asked again %d times", q.kernel.askedAgain)
 		}

@@ -42,13 +42,17 @@ func (c transfer) handOver() {
 	}
 }
 
-// takenOver waits until every bucket is answered.
-func (c *crowd) takenOver(by *lab.Node) {
+// takenOver waits until every bucket is answered. Each look gets the states
+// that it has seen.
+func (c *crowd) takenOver(by *lab.Node, looks ...func(status)) {
 	c.t.Helper()
 	took := lab.Eventually(c.t, moveLimit, "every bucket is taken", func() error {
 		s, err := statusOf(by)
 		if err != nil {
 			return err
+		}
+		for _, look := range looks {
+			look(s)
 		}
 		for _, v := range s.Services {
 			if _, err := v.owners(); err != nil {
@@ -66,14 +70,20 @@ func (c *crowd) takenOver(by *lab.Node) {
 }
 
 // judgedDead waits until the cluster knows of a death.
-func (c *crowd) judgedDead(dead, operator *lab.Node) {
+func (c *crowd) judgedDead(dead, operator *lab.Node, looks ...func(status)) {
 	c.t.Helper()
 	lab.Eventually(c.t, moveLimit, dead.Name+" is judged dead", func() error {
 		s, err := statusOf(operator)
-		if err == nil && s.node(dead.Name).Alive {
-			err = errors.New("still alive")
+		if err != nil {
+			return err
 		}
-		return err
+		for _, look := range looks {
+			look(s)
+		}
+		if s.node(dead.Name).Alive {
+			return errors.New("still alive")
+		}
+		return nil
 	})
 }
 
@@ -191,34 +201,6 @@ func (c *crowd) partUnlessDisturbed(lost *lab.Node) {
 		return
 	}
 	p.faithful(c.t, dead...)
-}
-
-// The leader's agent is killed in the middle of a drain. Its own flows end, and
-// only these: those of the node that drains finish.
-func TestTheLeaderDiesInTheMiddleOfADrain(t *testing.T) {
-	longStory(t)
-	l := movingCluster(t, 3, movingServices("sourceip-sourceport"))
-	c := gather(t, l, serviceAddr)
-	leader := l.Node(ask(t, l.Nodes[0]).Cluster.Leader)
-	if leader == nil {
-		t.Fatal("no leader")
-	}
-	var others []*lab.Node
-	for _, n := range l.Nodes {
-		if n != leader {
-			others = append(others, n)
-		}
-	}
-	command(t, others[1], "out", others[0].Name)
-	c.must(leader.Kill())
-	c.judgedDead(leader, others[1])
-	sharesBecome(t, others[1], others[1].Name, func(own int) bool { return own == 1024 })
-	c.pass()
-	c.must(leader.Start())
-	comes(t, others[1], others[0])
-	t.Logf("whole again after %v", whole(t, l, formLimit))
-	c.pass()
-	c.partUnlessDisturbed(leader)
 }
 
 // I1: flows that are cut go on with another node. When their bucket comes back,

@@ -21,6 +21,7 @@ type asked struct {
 type exchange struct {
 	first     time.Time       // when it was asked
 	times     int             // how often it was asked; TCP repeats itself
+	answered  time.Time       // at first
 	openings  map[string]int  // SYN-ACKs, datagrams, echo replies, resets and errors, per node
 	sequences map[uint32]bool // of the SYN-ACKs
 	speakers  map[string]bool // nodes that sent anything
@@ -98,6 +99,9 @@ func (l *ledger) in(f frame, node string) {
 	}
 	if f.proto != TCP || synAck || f.flags&flagRST != 0 && len(x.openings) == 0 {
 		x.openings[node]++
+		if x.answered.IsZero() {
+			x.answered = time.Now()
+		}
 	}
 }
 
