@@ -34,8 +34,7 @@ func (c *crowd) kill(n, operator *lab.Node) estate {
 		looks++
 		c.must(e.note(s))
 	}
-	c.judgedDead(n, operator, look)
-	c.takenOver(operator, look)
+	c.buried(n, operator, look)
 	if looks < 2 {
 		c.t.Fatalf("only one look at the map of the dead %s", n.Name)
 	}
@@ -70,13 +69,18 @@ func (e *estate) note(s status) error {
 	return nil
 }
 
-// has reports whether a flow was the dead node's to open: one of its buckets,
-// and at a time when it was dead and nobody had the bucket. The source's port
-// does not choose the bucket: it is not known of a flow that was not opened.
+// bucket is where a flow belongs. The source's port does not choose it: that is
+// not known of a flow that was not opened.
+func (e estate) bucket(service string, client netip.AddrPort, port uint16) hashmode.Bucket {
+	i := slices.IndexFunc(e.services, func(v serviceStatus) bool { return v.Name == service })
+	return e.services[i].spec().Bucket(client, port)
+}
+
+// has reports whether a flow was the dead node's to open: in one of its buckets,
+// and at a time when it was dead and nobody had the bucket.
 func (e estate) has(service string, client netip.AddrPort, port uint16, asked, answered time.Time) bool {
 	during := asked.Before(e.to) && (answered.IsZero() || answered.After(e.from))
-	i := slices.IndexFunc(e.services, func(v serviceStatus) bool { return v.Name == service })
-	return during && e.buckets[service].Has(e.services[i].spec().Bucket(client, port))
+	return during && e.buckets[service].Has(e.bucket(service, client, port))
 }
 
 // hasQuestion is has, of a question on the wire.
@@ -140,7 +144,7 @@ func (p parting) answered(t *testing.T, e estate, proto load.Proto, service stri
 
 // tell says when and where a question was asked.
 func (p parting) tell(e estate, service string, q load.Question) string {
-	i := slices.IndexFunc(e.services, func(v serviceStatus) bool { return v.Name == service })
-	return fmt.Sprintf("%v; %v after the death; bucket %d, the dead node's: %v", q, q.Asked.Sub(e.from).Round(time.Millisecond),
-		e.services[i].spec().Bucket(q.Client, q.Server.Port()), e.buckets[service].Has(e.services[i].spec().Bucket(q.Client, q.Server.Port())))
+	b := e.bucket(service, q.Client, q.Server.Port())
+	return fmt.Sprintf("%v; %v after the death; bucket %d, the dead node's: %v",
+		q, q.Asked.Sub(e.from).Round(time.Millisecond), b, e.buckets[service].Has(b))
 }

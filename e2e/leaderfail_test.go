@@ -23,28 +23,29 @@ func TestTheLeaderDiesInTheMiddleOfADrain(t *testing.T) {
 		}},
 	} {
 		t.Run(when.name, func(t *testing.T) {
-			// A SYN that nobody answers has no port that the generator could
-			// tell. So the bucket goes by the address alone.
-			l := movingCluster(t, 3, movingServices("sourceip"))
-			c := gather(t, l, serviceAddr)
-			leader := l.Node(ask(t, l.Nodes[0]).Cluster.Leader)
-			if leader == nil {
-				t.Fatal("no leader")
-			}
-			others := slices.DeleteFunc(slices.Clone(l.Nodes), func(n *lab.Node) bool { return n == leader })
-			draining, stays := others[0], others[1]
-			command(t, stays, "out", draining.Name)
-			when.await(c, draining, stays)
-			left := c.kill(leader, stays)
-			sharesBecome(t, stays, stays.Name, func(own int) bool { return own == 1024 })
-			c.pass()
-			c.must(leader.Start())
-			comes(t, stays, draining)
-			t.Logf("whole again after %v", whole(t, l, formLimit))
-			c.pass()
-			p := c.disperse()
-			t.Logf("leases that the others lost: %d", leasesLost(draining)+leasesLost(stays))
-			p.unharmedBut(t, left)
+			var left estate
+			inPeace(t, func(t *testing.T) *crowd {
+				// A SYN that nobody answers has no port that the generator could
+				// tell. So the bucket goes by the address alone.
+				l := movingCluster(t, 3, movingServices("sourceip"))
+				c := gather(t, l, serviceAddr)
+				leader := l.Node(ask(t, l.Nodes[0]).Cluster.Leader)
+				if leader == nil {
+					t.Fatal("no leader")
+				}
+				others := slices.DeleteFunc(slices.Clone(l.Nodes), func(n *lab.Node) bool { return n == leader })
+				draining, stays := others[0], others[1]
+				command(t, stays, "out", draining.Name)
+				when.await(c, draining, stays)
+				left = c.kill(leader, stays)
+				sharesBecome(t, stays, stays.Name, func(own int) bool { return own == 1024 })
+				c.pass()
+				c.must(leader.Start())
+				comes(t, stays, draining)
+				t.Logf("whole again after %v", whole(t, l, formLimit))
+				c.pass()
+				return c
+			}, func(t *testing.T, p parting) { p.unharmedBut(t, left) })
 		})
 	}
 }

@@ -87,6 +87,26 @@ func (c *crowd) judgedDead(dead, operator *lab.Node, looks ...func(status)) {
 	})
 }
 
+// buried waits until the cluster knows of a death and others have the buckets.
+func (c *crowd) buried(dead, operator *lab.Node, looks ...func(status)) {
+	c.t.Helper()
+	c.judgedDead(dead, operator, looks...)
+	c.takenOver(operator, looks...)
+}
+
+// killed has a node die, and come back once others have its buckets. What
+// happens between its end and that is done in the meantime.
+func (c transfer) killed(victim *lab.Node, meanwhile ...func() error) *lab.Node {
+	c.t.Helper()
+	c.must(victim.Kill())
+	for _, do := range meanwhile {
+		c.must(do())
+	}
+	c.buried(victim, c.third)
+	c.must(victim.Start())
+	return victim
+}
+
 // must ends the test at an error.
 func (c *crowd) must(err error) {
 	c.t.Helper()
@@ -107,11 +127,7 @@ func TestAFailureInTheMiddleOfAMove(t *testing.T) {
 	}{
 		{"the new owner is killed", false, func(c transfer) *lab.Node {
 			c.handOver()
-			c.must(c.heir.Kill())
-			c.judgedDead(c.heir, c.third)
-			c.takenOver(c.third)
-			c.must(c.heir.Start())
-			return c.heir
+			return c.killed(c.heir)
 		}},
 		{"the new owner is killed with held packets", false, func(c transfer) *lab.Node {
 			c.handOver()
@@ -123,34 +139,23 @@ func TestAFailureInTheMiddleOfAMove(t *testing.T) {
 				}
 				return err
 			})
-			c.must(c.heir.Kill())
-			c.must(c.former.Resume())
-			c.judgedDead(c.heir, c.third)
-			c.takenOver(c.third)
-			c.must(c.heir.Start())
-			return c.heir
+			return c.killed(c.heir, c.former.Resume)
 		}},
 		{"the former owner is killed", false, func(c transfer) *lab.Node {
 			c.handOver()
-			c.must(c.former.Kill())
-			c.judgedDead(c.former, c.third)
-			c.takenOver(c.third)
-			c.must(c.former.Start())
-			return c.former
+			return c.killed(c.former)
 		}},
 		{"the new owner stops for long", true, func(c transfer) *lab.Node {
 			c.handOver()
 			c.must(c.heir.Pause())
-			c.judgedDead(c.heir, c.third)
-			c.takenOver(c.third)
+			c.buried(c.heir, c.third)
 			c.must(c.heir.Resume())
 			return c.heir
 		}},
 		{"the former owner stops for long", true, func(c transfer) *lab.Node {
 			c.must(c.former.Pause()) // so that it does not release
 			c.handOver()
-			c.judgedDead(c.former, c.third)
-			c.takenOver(c.third)
+			c.buried(c.former, c.third)
 			c.must(c.former.Resume())
 			return c.former
 		}},

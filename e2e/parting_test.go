@@ -145,8 +145,8 @@ func leasesLostBy(l *lab.Lab) int {
 
 func leasesLost(n *lab.Node) int { return strings.Count(n.Log(), "lease lost") }
 
-// inPeace tells a story about nodes that live, and has it judged. One in which
-// nodes lost their leases is another story: it is told again.
+// inPeace tells a story and has it judged. One in which nodes lost their leases
+// though they lived is another story: it is told again.
 func inPeace(t *testing.T, story func(t *testing.T) *crowd, judge func(*testing.T, parting)) {
 	const tries = 3
 	for i := 1; i <= tries; i++ {
@@ -164,5 +164,5 @@ func inPeace(t *testing.T, story func(t *testing.T) *crowd, judge func(*testing.
 			return
 		}
 	}
-	t.Errorf("nodes lost their leases in each of %d tries: the machine is too busy, or they lose them by moving buckets", tries)
+	t.Errorf("nodes lost their leases in each of %d tries: the machine is too busy, or they lose them by what the story does", tries)
 }

@@ -2,6 +2,7 @@ package load
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 )
 
@@ -82,5 +83,28 @@ func TestLedgerJudges(t *testing.T) {
 				t.Errorf("%+v", v)
 			}
 		})
+	}
+}
+
+// What the books tell of each question, in the order of asking.
+func TestLedgerListsQuestions(t *testing.T) {
+	l := newLedger(clientMAC, map[[6]byte]string{nodeMACs["n1"]: "n1", nodeMACs["n2"]: "n2"})
+	for _, f := range []frame{
+		asks(TCP, flagSYN, 1), asks(TCP, flagSYN, 1), answers("n1", TCP, flagSYN|flagACK, 7), answers("n2", TCP, flagACK, 8),
+		asks(TCP, flagSYN, 2), asks(Datagram, 0, 3),
+	} {
+		l.enter(f)
+	}
+	all := l.questions(TCP)
+	if len(all) != 2 {
+		t.Fatalf("%d questions: %v", len(all), all)
+	}
+	first, second := all[0], all[1]
+	if first.Client != asks(TCP, 0, 1).src || first.Server != asks(TCP, 0, 1).dst || first.Times != 2 ||
+		!slices.Equal(first.Nodes, []string{"n1"}) || first.Answered.Before(first.Asked) {
+		t.Errorf("the first: %v", first)
+	}
+	if second.Times != 1 || len(second.Nodes) > 0 || !second.Answered.IsZero() || second.Asked.Before(first.Asked) {
+		t.Errorf("the second: %v", second)
 	}
 }
