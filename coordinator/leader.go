@@ -23,6 +23,7 @@ type leader struct {
 	heard  *hearsay
 	log    *slog.Logger
 	wake   chan struct{}
+	greet  greeting
 	// started is when this process began. A whole cluster that starts at
 	// once waits for its slower nodes.
 	started time.Time
@@ -65,6 +66,8 @@ func (l *leader) run(ctx context.Context) error {
 		if err := l.step(ctx); err != nil {
 			return err
 		}
+		lead := l.store.Leadership()
+		l.greet.look(lead, l.term == lead.Term)
 	}
 }
 
@@ -275,6 +278,7 @@ func (l *leader) grantTo(ctx context.Context, r renewal) (grant, error) {
 			return grant{}, err
 		}
 	}
+	l.awaitReady(ctx, lead.Term)
 	if err := l.quorum.confirm(ctx, lead.Term); err != nil {
 		return grant{}, err
 	}
