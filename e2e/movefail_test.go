@@ -43,7 +43,8 @@ func (c transfer) handOver() {
 }
 
 // takenOver waits until every bucket is answered. Each look gets the states
-// that it has seen.
+// that it has seen. The first leader of a cluster that has just started gives
+// nothing away before it has run for eleven leases, whatever dies.
 func (c *crowd) takenOver(by *lab.Node, looks ...func(status)) {
 	c.t.Helper()
 	took := lab.Eventually(c.t, moveLimit, "every bucket is taken", func() error {
