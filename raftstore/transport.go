@@ -178,12 +178,11 @@ func newTransport(in *inlet, d *dialer, lease time.Duration, log hclog.Logger) *
 	network := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Logger:          log,
 		Stream:          s,
-		MaxPool:         idlePool,
 		MaxRPCsInFlight: 1, // rule P10
 		Timeout:         callTime(lease),
 	})
 	network.TimeoutScale = snapshotRate
-	return carriedBy(network, s, lease)
+	return carriedBy(newCaller(network, s, callTime(lease)), s, lease)
 }
 
 // carriedBy returns the transport over a network.
