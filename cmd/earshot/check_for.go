@@ -9,7 +9,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"text/template"
 
 	"earshot/nft"
 	"earshot/raftstore"
@@ -95,6 +94,14 @@ func (s shared) Dashes() string { return strings.ReplaceAll(s.MAC.String(), ":",
 // Hyphens is the MAC as Comware writes it, 0100-5e28-3814.
 func (s shared) Hyphens() string { return strings.ReplaceAll(s.Dots(), ".", "-") }
 
+// facts are what a recipe can name: a bool to ask for, a text to write.
+func (s shared) facts() map[string]any {
+	return map[string]any{
+		"Address": s.Address.String(), "MAC": s.MAC.String(), "Dots": s.Dots(), "Dashes": s.Dashes(), "Hyphens": s.Hyphens(),
+		"Group": s.Group.String(), "V6": s.V6(), "Stealth": s.Stealth,
+	}
+}
+
 // sharedOf lists the shared addresses of services, each once.
 func sharedOf(services []raftstore.Definition) []shared {
 	var all []shared
@@ -115,16 +122,17 @@ func sharedOf(services []raftstore.Definition) []shared {
 
 // writeRecipe fills a template in for each shared address.
 func writeRecipe(w io.Writer, about, text string, all []shared) error {
-	t, err := template.New("").Parse(strings.TrimLeft(text, "\n"))
+	t, err := parseRecipe(strings.TrimLeft(text, "\n"))
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(w, "# %s\n", about)
 	for _, s := range all {
-		fmt.Fprintf(w, "\n# %s at %s (service %s)\n", s.Address, s.MAC, s.Services)
-		if err := t.Execute(w, s); err != nil {
+		filled, err := t.fill(s.facts())
+		if err != nil {
 			return err
 		}
+		fmt.Fprintf(w, "\n# %s at %s (service %s)\n%s", s.Address, s.MAC, s.Services, filled)
 	}
 	return nil
 }
