@@ -55,6 +55,7 @@ func runAgent(ctx context.Context, cfg config, logger *slog.Logger) error {
 		return err
 	}
 	defer control.Close()
+	keepHeapSmall()
 	raisePriority(logger)
 	keepMemory(logger)
 	plane, closePlane, err := openPlane(cfg, logger)
