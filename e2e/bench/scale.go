@@ -40,7 +40,7 @@ func measureScale(ctx context.Context, r *rig) (table, error) {
 	t := table{
 		Columns: []column{
 			{Name: "formed", Unit: "s", digits: 1},
-			{Name: "RSS median", Unit: "MiB", digits: 1}, {Name: "RSS max", Unit: "MiB", digits: 1}, {Name: "PSS median", Unit: "MiB", digits: 1},
+			{Name: "RSS median", Unit: "MiB", digits: 1}, {Name: "RSS max", Unit: "MiB", digits: 1}, {Name: "PSS median", Unit: "MiB", digits: 1}, {Name: "PSS max", Unit: "MiB", digits: 1},
 			{Name: "leader CPU", Unit: "% of a core", digits: 1}, {Name: "median CPU", Unit: "% of a core", digits: 1}, {Name: "all CPU", Unit: "% of a core", digits: 0},
 			{Name: "death", Unit: "leases", digits: 2},
 		},
@@ -156,6 +156,6 @@ func scaleRow(all []*lab.Node, leader string, before, after []usage) row {
 		}
 	}
 	return row{Name: fmt.Sprintf("%d nodes", len(all)), Values: []figure{
-		figure(median(rss)), figure(slices.Max(rss)), figure(median(pss)), figure(lead), figure(median(cpu)), figure(sum),
+		figure(median(rss)), figure(slices.Max(rss)), figure(median(pss)), figure(slices.Max(pss)), figure(lead), figure(median(cpu)), figure(sum),
 	}}
 }
