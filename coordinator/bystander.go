@@ -96,6 +96,9 @@ func (b *bystander) Hold(ctx context.Context, ready func(), _ func([]nft.HeldPac
 // Decide implements Kernel.
 func (b *bystander) Decide([]nft.Decision) error { return nil }
 
+// Queued implements Kernel.
+func (b *bystander) Queued() (last, judged nft.HeldID) { return 0, 0 }
+
 // Known implements Kernel: a witness has no flows.
 func (b *bystander) Known(flows []nft.Flow) ([]bool, error) { return make([]bool, len(flows)), nil }
 

@@ -86,6 +86,15 @@ func (o opened) hears(service string, b hashmode.Bucket) bool {
 	return o.buckets[service].Has(b) || o.taking[service].Has(b)
 }
 
+// heard are the buckets of a service in which what opens flows is let in or
+// held, in the numbers that they have now.
+func (o opened) heard(v raftstore.Service) hashmode.Set {
+	if o.held < v.Remapped {
+		return hashmode.Set{}
+	}
+	return o.buckets[v.Name].Union(o.taking[v.Name])
+}
+
 // takes reports whether the node is taking a bucket.
 func (o opened) takes() bool {
 	for _, buckets := range o.taking {

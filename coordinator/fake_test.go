@@ -141,6 +141,8 @@ func (k *modelKernel) Decide(verdicts []nft.Decision) error {
 	return nil
 }
 
+func (k *modelKernel) Queued() (last, judged nft.HeldID) { return 0, 0 }
+
 func (k *modelKernel) Known(flows []nft.Flow) ([]bool, error) { return make([]bool, len(flows)), nil }
 
 func (k *modelKernel) Disown([]nft.Service, map[string]hashmode.Set) error { return nil }

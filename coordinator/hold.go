@@ -232,17 +232,17 @@ func (a *asker) decide(verdicts []nft.Decision) {
 	}
 }
 
-// oldest is when the first of the packets without a verdict came, by bucket.
-func (a *asker) oldest() map[string]map[hashmode.Bucket]time.Time {
+// oldest is the first of the packets without a verdict, by bucket.
+func (a *asker) oldest() map[string]map[hashmode.Bucket]nft.HeldID {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	all := map[string]map[hashmode.Bucket]time.Time{}
-	for _, p := range a.undecided {
+	all := map[string]map[hashmode.Bucket]nft.HeldID{}
+	for id, p := range a.undecided {
 		if all[p.Service] == nil {
-			all[p.Service] = map[hashmode.Bucket]time.Time{}
+			all[p.Service] = map[hashmode.Bucket]nft.HeldID{}
 		}
-		if first, known := all[p.Service][p.Bucket]; !known || p.came.Before(first) {
-			all[p.Service][p.Bucket] = p.came
+		if first, known := all[p.Service][p.Bucket]; !known || id < first {
+			all[p.Service][p.Bucket] = id
 		}
 	}
 	return all

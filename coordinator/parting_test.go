@@ -76,7 +76,8 @@ func TestABucketGivenOnAtOnceIsAskedAboutUntilItsHeirIsThere(t *testing.T) {
 	}
 }
 
-// Only packets that came before the new owner did keep a bucket.
+// Only packets that came before the new owner did keep a bucket, be they on
+// their way from the kernel still, and none keeps it for ever.
 func TestPacketsFromBeforeAreDecidedAbout(t *testing.T) {
 	h := newHistory(t)
 	h.join("a", 1)
@@ -85,27 +86,45 @@ func TestPacketsFromBeforeAreDecidedAbout(t *testing.T) {
 	h.pin("0-1", "a")
 	o := opened{held: h.state.Index, buckets: map[string]hashmode.Set{"web": hashmode.NewSet(0, 1)}, answered: true}
 	h.pin("0", "b")
-	start := time.Now()
-	oldest := map[hashmode.Bucket]time.Time{}
-	p := parting{held: func() map[string]map[hashmode.Bucket]time.Time {
-		return map[string]map[hashmode.Bucket]time.Time{"web": oldest}
-	}}
 	there := levels{"b": {h.state.Index, 0}}
-	for i, tc := range []struct {
-		know levels
-		came time.Duration // of the oldest packet
-		want string
-	}{
-		{nil, 0, ""}, // the new owner is not there yet
-		{there, time.Second, "0"},
-		{there, time.Second, "0"},
-		{there, 2500 * time.Millisecond, ""}, // after it: it has heard this one
+	type look struct {
+		know         levels
+		after        time.Duration // since the look before
+		last, judged nft.HeldID
+		oldest       nft.HeldID // of bucket 0; 0: none
+		want         string
+	}
+	const soon = 10 * time.Millisecond
+	for name, looks := range map[string][]look{
+		"nothing waits":                      {{there, 0, 7, 7, 0, ""}},
+		"one from before":                    {{nil, 0, 7, 7, 7, ""}, {there, soon, 7, 7, 7, "0"}, {there, soon, 9, 9, 7, "0"}, {there, soon, 9, 9, 0, ""}},
+		"one from after":                     {{there, 0, 7, 7, 5, "0"}, {there, soon, 8, 8, 8, ""}},
+		"one is still unread":                {{there, 0, 8, 7, 0, "0"}, {there, soon, 9, 8, 8, "0"}, {there, soon, 10, 8, 0, ""}},
+		"what is unread is another bucket's": {{there, 0, 8, 7, 0, "0"}, {there, soon, 9, 8, 0, ""}},
+		"one is never read":                  {{there, 0, 8, 7, 0, "0"}, {there, holdLimit - 1, 8, 7, 0, "0"}, {there, 1, 8, 7, 0, ""}},
+		"the new owner is gone for a while":  {{there, 0, 7, 7, 7, "0"}, {nil, soon, 8, 8, 7, ""}, {there, soon, 8, 8, 8, "0"}},
 	} {
-		now := start.Add(time.Duration(i+1) * time.Second)
-		oldest[0], oldest[1] = start.Add(tc.came), start // bucket 1 stays
-		got := p.look(h.state, "a", tc.know, o, now)["web"].String()
-		if got != tc.want || p.waits != (tc.want != "") {
-			t.Errorf("look %d: %q, want %q", i, got, tc.want)
-		}
+		t.Run(name, func(t *testing.T) {
+			now := time.Now()
+			var tc look
+			p := parting{
+				held: func() map[string]map[hashmode.Bucket]nft.HeldID {
+					oldest := map[hashmode.Bucket]nft.HeldID{1: 1} // which stays
+					if tc.oldest > 0 {
+						oldest[0] = tc.oldest
+					}
+					return map[string]map[hashmode.Bucket]nft.HeldID{"web": oldest}
+				},
+				queued: func() (last, judged nft.HeldID) { return tc.last, tc.judged },
+			}
+			for i := range looks {
+				tc = looks[i]
+				now = now.Add(tc.after)
+				got := p.look(h.state, "a", tc.know, o, now)["web"].String()
+				if got != tc.want || p.waits != (tc.want != "") {
+					t.Errorf("look %d: %q, want %q", i, got, tc.want)
+				}
+			}
+		})
 	}
 }

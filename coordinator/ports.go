@@ -65,6 +65,9 @@ type Kernel interface {
 	// begins.
 	Hold(ctx context.Context, ready func(), judge func([]nft.HeldPacket)) error
 	Decide([]nft.Decision) error
+	// Queued tells the newest packet that the kernel holds, and the newest that
+	// judge was given.
+	Queued() (last, judged nft.HeldID)
 	// Known tells which of the flows this node has.
 	Known([]nft.Flow) ([]bool, error)
 	// Disown forgets the flows in buckets, but for TCP's.

@@ -50,7 +50,8 @@ type holder struct {
 	// narrowed, if set, is called after narrow: for tests.
 	narrowed func()
 
-	reading atomic.Bool // the queue is ours: the rules may give packets to it
+	reading atomic.Bool   // the queue is ours: the rules may give packets to it
+	judged  atomic.Uint64 // the newest packet that judge was given; its HeldID
 
 	// until ends the lease, as far as this process knows.
 	until atomic.Pointer[time.Time]
@@ -92,12 +93,14 @@ func (p *Plane) Hold(ctx context.Context, ready func(), judge func([]HeldPacket)
 	var renewed time.Time
 	for told := false; ; {
 		batch = batch[:0]
+		newest := h.judged.Load()
 		err := q.interruptAt(time.Now().Add(h.limit / 4))
 		if ctx.Err() != nil {
 			return nil
 		}
 		if err == nil {
 			err = q.packets(func(id uint32, payload []byte) {
+				newest = uint64(h.session) | uint64(id)
 				if held, ok := h.hold(id, payload); ok {
 					batch = append(batch, held)
 				}
@@ -120,8 +123,27 @@ func (p *Plane) Hold(ctx context.Context, ready func(), judge func([]HeldPacket)
 		if len(batch) > 0 {
 			judge(batch)
 		}
+		h.judged.Store(newest)
 		h.expire(time.Now().Add(-h.limit))
 	}
+}
+
+// Queued tells which packet was the last that the kernel gave to the queue, and
+// which the last that judge was given, or that was dropped on the way to it:
+// those between are still to be read. It looks as if there were none where
+// nothing is held.
+func (p *Plane) Queued() (last, judged HeldID) {
+	h := &p.holds
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.queue == nil {
+		return 0, 0
+	}
+	use, ok := h.queue.ns.readQueueUse()
+	if !ok {
+		return 0, 0
+	}
+	return h.session | HeldID(uint32(use.sequence)), HeldID(h.judged.Load())
 }
 
 // begin makes q the queue of the holder, unless it has one.
@@ -133,6 +155,7 @@ func (h *holder) begin(q *queue) bool {
 	}
 	h.queue, h.waiting = q, map[HeldID]heldPacket{}
 	h.session += 1 << 32
+	h.judged.Store(uint64(h.session))
 	return true
 }
 

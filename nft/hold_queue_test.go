@@ -54,6 +54,44 @@ func TestQueueProgramDead(t *testing.T) {
 	})
 }
 
+// Queued tells what is still on its way to the judge, of packets that the
+// judge is not given, too, and begins anew with a new program.
+func TestQueuedTellsWhatIsStillToBeRead(t *testing.T) {
+	w := newWorld(t)
+	w.serve()
+	p := w.plane()
+	if last, judged := p.Queued(); last != 0 || judged != 0 {
+		t.Fatalf("%x, %x without a program", last, judged)
+	}
+	leasedHold(t, p, inState(false, "take", 5))
+	pause := make(chan struct{})
+	k := w.keepWith(p, pause)
+	o := w.observer()
+	begin, judged := p.Queued()
+	if begin != judged {
+		t.Fatalf("%x, %x before anything came", begin, judged)
+	}
+	o.passed(udp(clientOfIP(false, ownAll().Hash, 5, 0), 80))
+	eventually(t, "a packet queued", func() bool {
+		last, judged := p.Queued()
+		return last == begin+1 && judged == begin
+	})
+	close(pause)
+	held := k.wait(1)
+	if held[0].ID != begin+1 {
+		t.Errorf("the judge was given %x, want %x", held[0].ID, begin+1)
+	}
+	eventually(t, "it read", func() bool {
+		last, judged := p.Queued()
+		return last == begin+1 && judged == last
+	})
+	must(t, k.stop())
+	w.keep(p)
+	if last, judged := p.Queued(); last != judged || last <= begin+1 {
+		t.Errorf("%x, %x with a new program", last, judged)
+	}
+}
+
 // Another program on our queue is an error that names it, and a second Hold
 // of the same plane is refused.
 func TestQueueTaken(t *testing.T) {

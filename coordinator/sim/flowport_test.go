@@ -18,7 +18,7 @@ func (k kernelPort) Hold(ctx context.Context, ready func(), judge func([]nft.Hel
 	queue := make(chan nft.HeldPacket, 256)
 	v.mu.Lock()
 	t := v.table(k.node())
-	t.queue, t.waiting = queue, map[nft.HeldID]packet{}
+	t.queue, t.waiting, t.judged = queue, map[nft.HeldID]packet{}, t.last
 	v.mu.Unlock()
 	defer func() {
 		v.mu.Lock()
@@ -37,8 +37,23 @@ func (k kernelPort) Hold(ctx context.Context, ready func(), judge func([]nft.Hel
 				return errGone
 			}
 			judge([]nft.HeldPacket{held})
+			v.mu.Lock()
+			t.judged = held.ID
+			v.mu.Unlock()
 		}
 	}
+}
+
+// Queued implements coordinator.Kernel.
+func (k kernelPort) Queued() (last, judged nft.HeldID) {
+	v := k.node().world.wire
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	t := v.table(k.node())
+	if t.queue == nil {
+		return 0, 0
+	}
+	return t.last, t.judged
 }
 
 // Decide implements coordinator.Kernel.

@@ -48,7 +48,8 @@ type table struct {
 	waiting  map[nft.HeldID]packet
 	queue    chan nft.HeldPacket // nil while nobody reads it
 	last     nft.HeldID
-	deafened time.Time // when the carrier came or went
+	judged   nft.HeldID // what its process was given last
+	deafened time.Time  // when the carrier came or went
 }
 
 func newTable() *table {
