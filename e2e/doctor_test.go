@@ -110,6 +110,7 @@ func atTheBridge(t *testing.T, l *lab.Lab, words ...string) {
 // The doctor names the knob of a bridge that snoops; with its command carried
 // out, it is content, and clients are answered.
 func TestDoctorNamesTheBridgeThatSnoops(t *testing.T) {
+	longStory(t)
 	l, failed := snooped(t)
 	for _, f := range failed {
 		t.Logf("%s: %s\n  mend: %s (%s)", f.Node, f.What, f.Mend, f.Note)

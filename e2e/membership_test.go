@@ -217,6 +217,7 @@ const shortLease = 300 * time.Millisecond
 
 // Of six nodes five vote. When one of those is gone for long, the sixth does.
 func TestAVoteMovesFromANodeThatIsGone(t *testing.T) {
+	longStory(t)
 	l := newCluster(t, lab.Options{Nodes: 6, Lease: shortLease, Services: map[string]lab.Service{"web": web("sourceip", "tcp/80")}})
 	s := ask(t, l.Nodes[0])
 	var gone, heir, operator *lab.Node

@@ -214,7 +214,7 @@ func (l *Lab) Close() error {
 }
 
 // Start builds a lab for a test. When the test fails, the logs of all agents
-// are shown.
+// are shown, and what their rules have counted.
 func Start(t T, o Options) *Lab {
 	t.Helper()
 	l, err := New(o)
@@ -224,7 +224,8 @@ func Start(t T, o Options) *Lab {
 	t.Cleanup(func() {
 		if t.Failed() {
 			for _, n := range l.Nodes {
-				t.Logf("log of %s:\n%s", n.Name, n.Log())
+				counters, err := n.Counters()
+				t.Logf("rules of %s: %v\n%slog of %s:\n%s", n.Name, err, counters, n.Name, n.Log())
 			}
 		}
 		if err := l.Close(); err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -44,7 +45,14 @@ func addTable() error {
 		return err
 	}
 	chain := conn.AddChain(&nftables.Chain{Name: "in", Table: table})
-	conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{&expr.Counter{Packets: 7}, &expr.Verdict{Kind: expr.VerdictDrop}}})
+	conn.AddRule(&nftables.Rule{
+		Table: table, Chain: chain, UserData: userdata.AppendString(nil, userdata.TypeComment, "strangers"),
+		Exprs: []expr.Any{&expr.Counter{Packets: 7}, &expr.Verdict{Kind: expr.VerdictDrop}},
+	})
+	conn.AddRule(&nftables.Rule{
+		Table: table, Chain: chain, UserData: userdata.AppendString(nil, userdata.TypeComment, "nobody"),
+		Exprs: []expr.Any{&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}},
+	})
 	return conn.Flush()
 }
 
@@ -81,5 +89,16 @@ func TestSnapshotShowsEveryTrace(t *testing.T) {
 		} else if strings.Contains(after, "Packets:7") {
 			t.Errorf("a counter's value in\n%s", after)
 		}
+	}
+}
+
+// Counters shows the rules that have counted something.
+func TestCountersShowWhatWasCounted(t *testing.T) {
+	n := Start(t, Options{Nodes: 1}).Nodes[0]
+	if err := n.Do(addTable); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := n.Counters(); err != nil || got != "inet in 7 strangers\n" {
+		t.Errorf("%q, %v", got, err)
 	}
 }
