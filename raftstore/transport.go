@@ -71,8 +71,9 @@ func (d *dialer) client() *http.Client {
 				return d.dial(ctx, protoPeer, address, anyServer)
 			},
 			MaxIdleConnsPerHost: 4,
-			IdleConnTimeout:     90 * time.Second,
-			DisableCompression:  true,
+			// A burst leaves connections behind that both ends pay for.
+			IdleConnTimeout:    15 * time.Second,
+			DisableCompression: true,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
