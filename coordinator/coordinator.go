@@ -138,7 +138,7 @@ func New(cfg Config, store Store, kernel Kernel, peers Peers, log *slog.Logger) 
 		store: store, timing: cfg.Timing, news: c.news, heard: &c.heard, log: log, started: time.Now(),
 		ledger: &ledger{timing: cfg.Timing},
 		quorum: &quorum{node: cfg.Node, store: store, peers: peers, timing: cfg.Timing},
-		wake:   make(chan struct{}, 1), greet: greeting{ask: c.tenant.renewNow},
+		wake:   make(chan struct{}, 1), greet: greeting{renew: cfg.Timing.Renew, ask: c.tenant.renewNow},
 
 		surveyor: surveyor{store: store, ask: c.heatOf, log: log},
 	}

@@ -67,7 +67,7 @@ func (l *leader) run(ctx context.Context) error {
 			return err
 		}
 		lead := l.store.Leadership()
-		l.greet.look(lead, l.term == lead.Term)
+		l.greet.look(lead, l.term == lead.Term, len(l.store.State().Nodes))
 	}
 }
 
