@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -86,18 +87,39 @@ func (c *caller) CloseStreams() {
 
 // call makes one call and reads its answer. The connection can be used again
 // if there is a whole answer, be it an error.
+//
+// An idle connection may be to a process that has ended since. All idle ones to
+// that peer are then, and another is made: Raft's calls can be repeated, and an
+// election would be lost for each connection that is tried, with the votes of
+// peers that live.
 func (c *caller) call(at raft.ServerAddress, kind byte, question, answer any) error {
-	conn, err := c.take(at)
-	if err != nil {
-		return err
-	}
-	refused, err := c.converse(conn, kind, question, answer)
-	if err != nil {
+	for {
+		conn, fresh, err := c.take(at)
+		if err != nil {
+			return err
+		}
+		refused, err := c.converse(conn, kind, question, answer)
+		if err == nil {
+			c.giveBack(at, conn)
+			return refused
+		}
 		conn.Close()
-		return err
+		if fresh || errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+		c.closeIdle(at)
 	}
-	c.giveBack(at, conn)
-	return refused
+}
+
+// closeIdle closes all idle connections to a peer.
+func (c *caller) closeIdle(at raft.ServerAddress) {
+	c.mu.Lock()
+	idle := c.idle[at]
+	delete(c.idle, at)
+	c.mu.Unlock()
+	for _, conn := range idle {
+		conn.Close()
+	}
 }
 
 // converse returns in refused what the peer has against the call, and in err
@@ -114,12 +136,13 @@ func (c *caller) converse(conn net.Conn, kind byte, question, answer any) (refus
 	return s.hear(conn, answer)
 }
 
-// take returns an idle connection to a peer, or a new one.
-func (c *caller) take(at raft.ServerAddress) (net.Conn, error) {
+// take returns an idle connection to a peer, or a fresh one.
+func (c *caller) take(at raft.ServerAddress) (conn net.Conn, fresh bool, err error) {
 	if conn := c.takeIdle(at); conn != nil {
-		return conn, nil
+		return conn, false, nil
 	}
-	return c.stream.Dial(at, c.timeout)
+	conn, err = c.stream.Dial(at, c.timeout)
+	return conn, true, err
 }
 
 func (c *caller) takeIdle(at raft.ServerAddress) net.Conn {

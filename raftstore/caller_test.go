@@ -199,3 +199,50 @@ func TestIdleConnectionsAreFew(t *testing.T) {
 		t.Errorf("%d connections for %d calls, %d of them kept", made, calls, kept)
 	}
 }
+
+// A peer that has started again answers the first call, however many
+// connections to its former process are left.
+func TestAPeerThatHasStartedAgainIsAskedAtOnce(t *testing.T) {
+	c, d := newTestCaller(t)
+	peer := libraryTransport(t)
+	at := peer.LocalAddr()
+	ask := func() error {
+		return c.RequestVote("", at, &raft.RequestVoteRequest{Term: 5}, &raft.RequestVoteResponse{})
+	}
+	asked := make(chan error)
+	for range idlePool {
+		go func() { asked <- ask() }()
+	}
+	var calls []raft.RPC
+	for range idlePool { // all at a time, each over its own connection
+		calls = append(calls, <-peer.Consumer())
+	}
+	for _, call := range calls {
+		call.Respond(&raft.RequestVoteResponse{Granted: true}, nil)
+	}
+	for range idlePool {
+		if err := <-asked; err != nil {
+			t.Fatal(err)
+		}
+	}
+	peer.Close()
+	peer.CloseStreams()
+	again, err := raft.NewTCPTransport(string(at), nil, idlePool, patient, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		again.Close()
+		again.CloseStreams()
+	})
+	go func() {
+		call := <-again.Consumer()
+		call.Respond(&raft.RequestVoteResponse{Granted: true}, nil)
+	}()
+	if err := ask(); err != nil {
+		t.Errorf("the first call failed: %v", err)
+	}
+	if n := d.made.Load(); n != idlePool+1 {
+		t.Errorf("%d connections, want %d", n, idlePool+1)
+	}
+}
