@@ -78,7 +78,8 @@ func (o outcome) report(t *testing.T) {
 	if o.violation == "" {
 		return
 	}
-	t.Errorf("%s\n%s\n%s", o.violation, o.story, o.again(o.simulated))
+	// At both ends: of a long output somebody may have cut either.
+	t.Errorf("%s\n%s\n%s\n%s", o.violation, o.story, o.violation, o.again(o.simulated))
 }
 
 // again is how to run a seed once more, for so long.
