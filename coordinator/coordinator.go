@@ -122,7 +122,7 @@ func New(cfg Config, store Store, kernel Kernel, peers Peers, log *slog.Logger) 
 		known: c.askWhose, log: log, wake: make(chan struct{}, 1), slots: make(chan struct{}, askInParallel),
 	}
 	c.reconciler.parting.held, c.reconciler.parting.queued = c.asker.oldest, kernel.Queued
-	c.reconciler.onMended = c.announceAgain
+	c.reconciler.onMended, c.reconciler.onAppeared = c.announceAgain, c.announceAgain
 	c.fitness = &fitness{
 		node: cfg.Node, store: store, health: cfg.Health, fallback: cfg.Fallback, pace: cfg.Timing.Renew,
 		onChange: func() { c.tenant.renewNow() },

@@ -64,6 +64,35 @@ func TestMendedIsAnnounced(t *testing.T) {
 	})
 }
 
+// A service that comes when the node has a lease already is announced, once.
+func TestANewAddressIsAnnounced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHistory(t)
+		h.join("a", 1)
+		s := run(t, h)
+		defer s.stop()
+		time.Sleep(time.Second)
+		announced := func() int {
+			s.kernel.mu.Lock()
+			defer s.kernel.mu.Unlock()
+			return len(s.kernel.told)
+		}
+		if n := announced(); n != 0 {
+			t.Fatalf("announced %d addresses of no service", n)
+		}
+		s.store.mu.Lock()
+		h.define("web", 16)
+		for _, ch := range s.store.subs {
+			signal(ch)
+		}
+		s.store.mu.Unlock()
+		time.Sleep(time.Second)
+		if n := announced(); n != 1 {
+			t.Errorf("announced %d times", n)
+		}
+	})
+}
+
 func TestStrangersAreWarnedOf(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := lone(t)

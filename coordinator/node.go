@@ -1,11 +1,13 @@
 package coordinator
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"reflect"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -43,6 +45,9 @@ type reconciler struct {
 	// onMended is called when the kernel has been compared with the map, and
 	// mended, after others changed something.
 	onMended func()
+	// onAppeared is called when the kernel has got a shared address that it did
+	// not have: the node's lease may be older, and so what it announced then.
+	onAppeared func()
 
 	drifted chan struct{}
 	held    atomic.Uint64 // what the kernel is known to hold
@@ -217,12 +222,26 @@ func (r *reconciler) reconcile() error {
 	now := openedBy(want)
 	now.answered, now.asking = r.opened.answered, asks
 	closed := r.opened.outdated(st) || closes(r.opened, r.last, want)
+	appeared := appears(r.last, want)
 	r.last, r.part, r.told, r.opened = want, part, true, now
 	r.through.Store(&now)
 	r.advance(want.Index)
 	r.release.applied(releasedUnder(st, r.node, now), closed)
 	r.close(ended)
+	if appeared {
+		r.onAppeared()
+	}
 	return nil
+}
+
+// appears reports whether a ruleset has an address, or has it at a place, that
+// the one before had not.
+func appears(before, now nft.Ruleset) bool {
+	return slices.ContainsFunc(now.Services, func(s nft.Service) bool {
+		return !slices.ContainsFunc(before.Services, func(b nft.Service) bool {
+			return b.Address == s.Address && b.Interface == s.Interface && bytes.Equal(b.MAC, s.MAC)
+		})
+	})
 }
 
 // close says that the kernel has closed buckets whose drain ends.
