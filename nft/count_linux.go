@@ -103,16 +103,6 @@ func (p *Plane) findCounting() bool { return p.tryFeature(counting()) == nil }
 
 // probeCounting looks for it where a service wants it.
 func (p *Plane) probeCounting(services []Service) []Finding {
-	var findings []Finding
-	for _, s := range services {
-		if !s.CountNew {
-			continue
-		}
-		f := p.probeFeatures([]feature{counting()})[0]
-		if f.Service = s.Name; f.Severity == Fail {
-			f.Severity, f.Mend = Warn, f.Mend+"; without it the load of this node is the flows that are open, and short ones make it no hotter (balance: load)"
-		}
-		findings = append(findings, f)
-	}
-	return findings
+	return p.probeWanted(counting(), services, func(s Service) bool { return s.CountNew },
+		"the load of this node is the flows that are open, and short ones make it no hotter (balance: load)")
 }

@@ -41,6 +41,23 @@ func (p *Plane) probeFeatures(wanted []feature) []Finding {
 	return findings
 }
 
+// probeWanted tries a feature for each service that wants it, and warns of what
+// comes without.
+func (p *Plane) probeWanted(wanted feature, services []Service, wants func(Service) bool, without string) []Finding {
+	var findings []Finding
+	for _, s := range services {
+		if !wants(s) {
+			continue
+		}
+		f := p.probeFeatures([]feature{wanted})[0]
+		if f.Service = s.Name; f.Severity == Fail {
+			f.Severity, f.Mend = Warn, f.Mend+"; without it "+without
+		}
+		findings = append(findings, f)
+	}
+	return findings
+}
+
 func (p *Plane) tryFeature(f feature) error {
 	err := p.wire.transact(func(c *nftables.Conn) error {
 		if err := f.try(c); err != nil {

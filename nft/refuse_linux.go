@@ -25,18 +25,8 @@ func (p *Plane) findRefusal() bool { return p.tryFeature(refusal()) == nil }
 
 // probeRefusal looks for it where a service wants it.
 func (p *Plane) probeRefusal(services []Service) []Finding {
-	var findings []Finding
-	for _, s := range services {
-		if !s.MayRefuse {
-			continue
-		}
-		f := p.probeFeatures([]feature{refusal()})[0]
-		if f.Service = s.Name; f.Severity == Fail {
-			f.Severity, f.Mend = Warn, f.Mend+"; without it the service is answered even while no node can serve it (fallback: keep)"
-		}
-		findings = append(findings, f)
-	}
-	return findings
+	return p.probeWanted(refusal(), services, func(s Service) bool { return s.MayRefuse },
+		"the service is answered even while no node can serve it (fallback: keep)")
 }
 
 // release reports whether the running kernel is of this release or a later one.
