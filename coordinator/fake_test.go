@@ -225,6 +225,16 @@ func (s *modelStore) Changed() (<-chan struct{}, func()) {
 	return ch, func() {}
 }
 
+// change has something happen to the state, and tells of it.
+func (s *modelStore) change(happens func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	happens()
+	for _, ch := range s.subs {
+		signal(ch)
+	}
+}
+
 func (s *modelStore) Propose(_ context.Context, c raftstore.Command) (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

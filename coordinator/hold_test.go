@@ -105,12 +105,7 @@ func newInquest(t *testing.T) *inquest {
 
 // seen has something happen to the state, and the asker look at it.
 func (q *inquest) seen(happens func()) {
-	q.store.mu.Lock()
-	happens()
-	for _, ch := range q.store.subs {
-		signal(ch)
-	}
-	q.store.mu.Unlock()
+	q.store.change(happens)
 	synctest.Wait()
 }
 

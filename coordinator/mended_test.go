@@ -80,12 +80,7 @@ func TestANewAddressIsAnnounced(t *testing.T) {
 		if n := announced(); n != 0 {
 			t.Fatalf("announced %d addresses of no service", n)
 		}
-		s.store.mu.Lock()
-		h.define("web", 16)
-		for _, ch := range s.store.subs {
-			signal(ch)
-		}
-		s.store.mu.Unlock()
+		s.store.change(func() { h.define("web", 16) })
 		time.Sleep(time.Second)
 		if n := announced(); n != 1 {
 			t.Errorf("announced %d times", n)
