@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -74,13 +76,10 @@ func (c *caller) TimeoutNow(_ raft.ServerID, at raft.ServerAddress, q *raft.Time
 // CloseStreams implements Network.
 func (c *caller) CloseStreams() {
 	c.mu.Lock()
-	idle := c.idle
-	c.idle = map[raft.ServerAddress][]net.Conn{}
+	peers := slices.Collect(maps.Keys(c.idle))
 	c.mu.Unlock()
-	for _, conns := range idle {
-		for _, conn := range conns {
-			conn.Close()
-		}
+	for _, at := range peers {
+		c.closeIdle(at)
 	}
 	c.NetworkTransport.CloseStreams()
 }
