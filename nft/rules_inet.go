@@ -2,6 +2,7 @@ package nft
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 )
@@ -73,17 +74,21 @@ func packetChain(a address, holds bool) chain {
 
 // verdictRules are the design's verdict table. Own accepts everything: what
 // belongs to no flow makes the kernel answer RST, and the client of a dead
-// node learns at once.
+// node learns at once. Before a packet is foreign, the sets that came first
+// are looked at again: its bucket may have moved to one of them meanwhile
+// (DESIGN.md, "Between two look-ups").
 func verdictRules(s Service, hash hashed, holds bool) []rule {
-	rules := []rule{
-		when(isIP(inet, hash.v6), hash.in(), in(setOwn(s.Name)), accept()),
-		when(isIP(inet, hash.v6), hash.in(), in(setInherit(s.Name)), goTo(chainInherit)),
-		when(isIP(inet, hash.v6), hash.in(), in(setDrain(s.Name)), goTo(chainDrain)),
+	bucketIn := func(set string, then clause) rule { return when(isIP(inet, hash.v6), hash.in(), in(set), then) }
+	known := []rule{
+		bucketIn(setOwn(s.Name), accept()),
+		bucketIn(setInherit(s.Name), goTo(chainInherit)),
+		bucketIn(setDrain(s.Name), goTo(chainDrain)),
 	}
+	rules := known
 	if holds {
-		rules = append(rules, when(isIP(inet, hash.v6), hash.in(), in(setTake(s.Name)), goTo(chainTake)))
+		rules = append(slices.Clip(rules), bucketIn(setTake(s.Name), goTo(chainTake)))
 	}
-	return append(rules, dropped("foreign bucket"))
+	return append(append(slices.Clip(rules), known...), dropped("foreign bucket"))
 }
 
 // inheritChain: other segments belong to flows that the old owner still has.
@@ -150,13 +155,15 @@ func neighbourRules(a address) []rule {
 	}
 }
 
-// replyRules let a SYN-ACK out only from a bucket in which this node opens flows.
-// Own comes first, so that most take one look-up.
+// replyRules let a SYN-ACK out only from a bucket in which this node opens
+// flows. Own comes first, so that most take one look-up; the others come twice
+// as in verdictRules.
 func replyRules(s Service, hash hashed, holds bool) []rule {
 	sets := []string{setOwn(s.Name), setInherit(s.Name)}
 	if holds {
 		sets = append(sets, setTake(s.Name))
 	}
+	sets = append(sets, setOwn(s.Name), setInherit(s.Name))
 	var rules []rule
 	for _, set := range sets {
 		rules = append(rules, when(isIP(inet, hash.v6), hash.out(), in(set), accept()))

@@ -41,12 +41,15 @@ func leaseSets() []set {
 	return sets
 }
 
-// leaseChain returns to the caller under a valid lease, and drops else.
+// leaseChain returns to the caller under a valid lease, and drops else. A
+// renewal from b to a between the first two rules would leave a packet without
+// either, so a is looked at twice (DESIGN.md, "Between two look-ups").
 func leaseChain() chain {
 	pass := func(s slot) rule { return when(protocolIn(s.selected()), protocolIn(s.lease()), back()) }
 	return chain{name: chainLease, rules: []rule{
 		pass(slotA),
 		pass(slotB),
+		pass(slotA),
 		dropped("no lease"),
 	}}
 }
