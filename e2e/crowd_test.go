@@ -111,7 +111,7 @@ func gather(t *testing.T, l *lab.Lab, at netip.Addr) *crowd {
 // pass lets a second's worth of connections pass.
 func (c *crowd) pass() {
 	c.t.Helper()
-	if err := c.news.Await(len(c.news.Records())+*movesRate, 40*time.Second); err != nil {
+	if err := c.news.AwaitMore(*movesRate, 40*time.Second); err != nil {
 		c.t.Fatal(err)
 	}
 }

@@ -157,7 +157,7 @@ func TestOtherRulesetsBesideOurs(t *testing.T) {
 			t.Fatal(err)
 		}
 		beside := standing(t, n)
-		if err := news.Await(len(news.Records())+200, moveLimit); err != nil {
+		if err := news.AwaitMore(200, moveLimit); err != nil {
 			t.Fatal(err)
 		}
 		if lost := missing(before, beside); len(lost) > 0 {
@@ -168,7 +168,7 @@ func TestOtherRulesetsBesideOurs(t *testing.T) {
 		}
 	}
 	t.Run("iptables-nft", func(t *testing.T) { iptablesBeside(t, n) })
-	if err := news.Await(len(news.Records())+200, moveLimit); err != nil {
+	if err := news.AwaitMore(200, moveLimit); err != nil {
 		t.Fatal(err)
 	}
 	noFailure(t, "new connections", finish(t, "new connections", news))

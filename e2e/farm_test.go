@@ -195,7 +195,7 @@ func TestANodeJSClusterWithCrashingWorkers(t *testing.T) {
 	news := generate(t, l, p)
 	more := func() {
 		t.Helper()
-		if err := news.Await(len(news.Records())+100, time.Minute); err != nil {
+		if err := news.AwaitMore(100, time.Minute); err != nil {
 			t.Fatal(err)
 		}
 	}

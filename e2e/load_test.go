@@ -89,7 +89,7 @@ func skewedLoad(t *testing.T, rate, stay int) {
 	if rounds := int(took/(10*time.Second)) + 1; moved > rounds*1024/64 {
 		t.Errorf("%d buckets moved in %v", moved, took)
 	}
-	before := len(news.Records())
+	before := news.Count()
 	const after = 250
 	if err := news.Await(before+after, time.Minute); err != nil {
 		t.Fatal(err)

@@ -51,7 +51,7 @@ func outAndIn(t *testing.T, operator, n *lab.Node, news *load.Run) {
 // wait lets one second's worth of connections pass.
 func wait(t *testing.T, news *load.Run) {
 	t.Helper()
-	if err := news.Await(len(news.Records())+500, 20*time.Second); err != nil {
+	if err := news.AwaitMore(500, 20*time.Second); err != nil {
 		t.Fatal(err)
 	}
 }

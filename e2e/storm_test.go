@@ -138,7 +138,7 @@ func TestAStormOfHealth(t *testing.T) {
 	defer cancel()
 	began, raging := time.Now(), make(chan error, 1)
 	go func() { raging <- rage(ctx, l) }()
-	if err := news.Await(len(news.Records())+int(stormTime.Seconds()/2)*p.Rate, stormTime); err != nil {
+	if err := news.AwaitMore(int(stormTime.Seconds()/2)*p.Rate, stormTime); err != nil {
 		t.Fatal(err)
 	}
 	stormy := killed(t, operator, dead, news)

@@ -117,7 +117,7 @@ func fail(ctx context.Context, s site, p *outage, leader bool) (l loss, err erro
 		return l, err
 	}
 	// Whoever was asked before it was over has asked again after it.
-	if err := run.Await(len(run.Records())+crowd, settleLimit); err != nil {
+	if err := run.AwaitMore(crowd, settleLimit); err != nil {
 		return l, err
 	}
 	records, err := run.Stop()

@@ -164,7 +164,7 @@ func (r *rig) moveAll(ctx context.Context, m mover) (n harm, err error) {
 		if err := m.move(ctx, i/2%nodes, i%2 == 1); err != nil {
 			return n, err
 		}
-		if err := c.news.Await(len(c.news.Records())+moveNews, moveLimit); err != nil {
+		if err := c.news.AwaitMore(moveNews, moveLimit); err != nil {
 			return n, err
 		}
 	}

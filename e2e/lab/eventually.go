@@ -18,8 +18,18 @@ type T interface {
 	Logf(format string, args ...any)
 }
 
-// pollInterval is the time between two looks at a condition.
-const pollInterval = 5 * time.Millisecond
+// pollInterval is the time between two looks at a condition that costs
+// nothing. One that costs something, as the run of a program, is looked at
+// less often, so that looks take a fifth of a processor at most: what is
+// watched needs it, too.
+const (
+	pollInterval    = 5 * time.Millisecond
+	longestInterval = 100 * time.Millisecond
+)
+
+func interval(took time.Duration) time.Duration {
+	return min(max(4*took, pollInterval), longestInterval)
+}
 
 // ErrNotYet is returned by Poll when the time is over.
 var ErrNotYet = errors.New("not within the time")
@@ -29,9 +39,8 @@ var ErrNotYet = errors.New("not within the time")
 func Poll(ctx context.Context, limit time.Duration, cond func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	tick := time.NewTicker(pollInterval)
-	defer tick.Stop()
 	for {
+		began := time.Now()
 		err := cond()
 		if err == nil {
 			return nil
@@ -39,7 +48,7 @@ func Poll(ctx context.Context, limit time.Duration, cond func() error) error {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%w (%v): %w", ErrNotYet, limit, err)
-		case <-tick.C:
+		case <-time.After(interval(time.Since(began))):
 		}
 	}
 }

@@ -64,15 +64,25 @@ func (r *Run) Records() Records {
 	return slices.Clone(r.records)
 }
 
+// Count is how many requests have ended so far. Records copies all of them.
+func (r *Run) Count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.records)
+}
+
 // Await waits until at least n requests have ended.
 func (r *Run) Await(n int, limit time.Duration) error {
 	return lab.Poll(context.Background(), limit, func() error {
-		if got := len(r.Records()); got < n {
+		if got := r.Count(); got < n {
 			return fmt.Errorf("%d requests of %d", got, n)
 		}
 		return nil
 	})
 }
+
+// AwaitMore waits until n more requests have ended.
+func (r *Run) AwaitMore(n int, limit time.Duration) error { return r.Await(r.Count()+n, limit) }
 
 // Stop starts no more requests, waits for those that run, and returns all.
 func (r *Run) Stop() (Records, error) {

@@ -61,7 +61,7 @@ func (w *Witness) open() error {
 	if err != nil {
 		return err
 	}
-	filter, err := bpf.Assemble([]bpf.Instruction{bpf.RetConstant{Val: snapLength}})
+	filter, err := bpf.Assemble(readable())
 	if err != nil {
 		return err
 	}
@@ -75,6 +75,26 @@ func (w *Witness) open() error {
 		return errors.Join(err, w.conn.Close())
 	}
 	return nil
+}
+
+// readable is the filter of what the witness reads: all but the client's own
+// TCP segments that are no SYN. They are half of a busy wire, and say nothing
+// about who answers.
+func readable() []bpf.Instruction {
+	const ip4Protocol, ip4Header, tcpFlags = 23, etherLen, 13
+	return []bpf.Instruction{
+		bpf.LoadExtension{Num: bpf.ExtType},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.PACKET_OUTGOING, SkipTrue: 7},
+		bpf.LoadAbsolute{Off: 12, Size: 2},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: etherIP4, SkipTrue: 5},
+		bpf.LoadAbsolute{Off: ip4Protocol, Size: 1},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_TCP, SkipTrue: 3},
+		bpf.LoadMemShift{Off: ip4Header},
+		bpf.LoadIndirect{Off: ip4Header + tcpFlags, Size: 1},
+		bpf.JumpIf{Cond: bpf.JumpBitsNotSet, Val: flagSYN, SkipTrue: 1},
+		bpf.RetConstant{Val: snapLength},
+		bpf.RetConstant{Val: 0},
+	}
 }
 
 // enlarge gives a socket room for bursts.
