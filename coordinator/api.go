@@ -18,11 +18,7 @@ func (c *Coordinator) PeerAPI() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("POST "+pathRenew, serve(c.leader.grantTo))
 	mux.Handle("POST "+pathProbe, serve(func(_ context.Context, p probe) (probeAnswer, error) {
-		a, err := answerProbe(c.store, p)
-		if err == nil {
-			c.heard.hear(p, time.Now())
-		}
-		return a, err
+		return c.heard.answer(c.store, p)
 	}))
 	mux.Handle("POST "+pathHeld, serve(func(_ context.Context, n heldNews) (struct{}, error) {
 		c.news.learn(levels{n.Node: n.level})

@@ -103,7 +103,7 @@ type Coordinator struct {
 func New(cfg Config, store Store, kernel Kernel, peers Peers, log *slog.Logger) *Coordinator {
 	c := &Coordinator{
 		cfg: cfg, store: store, kernel: kernel, peers: peers, log: log,
-		process: time.Now().UnixNano(), news: newNews(),
+		process: time.Now().UnixNano(), news: newNews(), heard: newHearsay(cfg.Node, time.Now()),
 	}
 	interfaces := map[string]string{}
 	for _, d := range cfg.Services {
@@ -137,7 +137,7 @@ func New(cfg Config, store Store, kernel Kernel, peers Peers, log *slog.Logger) 
 	c.leader = &leader{
 		store: store, timing: cfg.Timing, news: c.news, heard: &c.heard, log: log, started: time.Now(),
 		ledger: &ledger{timing: cfg.Timing},
-		quorum: &quorum{node: cfg.Node, store: store, peers: peers, timing: cfg.Timing},
+		quorum: &quorum{node: cfg.Node, store: store, peers: peers, own: &c.heard, timing: cfg.Timing},
 		wake:   make(chan struct{}, 1), greet: greeting{renew: cfg.Timing.Renew, ask: c.tenant.renewNow},
 
 		surveyor: surveyor{store: store, ask: c.heatOf, log: log},
@@ -299,9 +299,7 @@ func (c *Coordinator) askForLease(ctx context.Context, r renewal) (grant, error)
 	lead := c.store.Leadership()
 	switch {
 	case lead.Self:
-		g, err := c.leader.grantTo(ctx, r)
-		g.own = true
-		return g, err
+		return c.leader.grantTo(ctx, r)
 	case lead.Addr == "":
 		return grant{}, ErrNoLeader
 	}

@@ -98,7 +98,7 @@ func TestANodeStaysJudgedWhileItsDeathMayComeThrough(t *testing.T) {
 	store := &doubtful{lost: 1000, modelStore: &modelStore{history: h, lead: raftstore.Leadership{Term: testTerm, Self: true}}}
 	l := &leader{store: store, timing: timing, log: slog.New(slog.DiscardHandler), ledger: &ledger{timing: timing}, term: testTerm, unsure: map[string]uint64{}}
 	start := time.Now()
-	l.ledger.begin(testTerm, start, 0, "")
+	l.ledger.begin(testTerm, start, 0)
 	l.ledger.setReady(testTerm)
 	for range 3 {
 		start = start.Add(timing.Lease * 2)
@@ -163,11 +163,8 @@ func TestNoLeaseOutlastsTheWaitForItOnASlowClock(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, lease := range []time.Duration{timing.Own, timing.Lease, timing.Rest} {
+		for _, lease := range []time.Duration{timing.Lease, timing.Rest} {
 			wait := timing.patience(lease)
-			if lease == timing.Own {
-				wait = timing.patienceForLeader()
-			}
 			if lasts := timing.tenancy(lease) * 101 / 100; lasts > wait {
 				t.Errorf("L = %v: a lease of %v lasts %v on a slow clock, and is waited for for %v", l, lease, lasts, wait)
 			}

@@ -81,7 +81,7 @@ func TestANewLeaderAnswersAsSoonAsItMay(t *testing.T) {
 					store: e, timing: q.timing, ledger: &ledger{timing: q.timing}, quorum: q, news: newNews(),
 					log: slog.New(slog.DiscardHandler), wake: make(chan struct{}, 1),
 				}
-				l.ledger.begin(testTerm, time.Now(), 0, "")
+				l.ledger.begin(testTerm, time.Now(), 0)
 				time.AfterFunc(after, func() { l.ledger.setReady(testTerm) })
 				asked := time.Now()
 				_, err := l.grantTo(t.Context(), renewal{Node: "a", ServerID: "id-a", Process: 1})

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"earshot/hashmode"
@@ -41,6 +42,8 @@ type leader struct {
 	balanced  int               // the last survey that was acted upon
 	moved     moved             // by the load
 	unsure    map[string]uint64 // deaths of unknown outcome, with their epoch
+
+	succeeding sync.WaitGroup
 }
 
 // startGrace is how long after the start of its own process, in leases, a
@@ -54,6 +57,9 @@ func (l *leader) run(ctx context.Context) error {
 	defer cancel()
 	ticker := time.NewTicker(l.timing.Renew / 2)
 	defer ticker.Stop()
+	due := time.NewTimer(l.timing.Lease) // somebody's judgement
+	defer due.Stop()
+	defer l.succeeding.Wait()
 	for {
 		select {
 		case <-ctx.Done():
@@ -62,9 +68,14 @@ func (l *leader) run(ctx context.Context) error {
 		case <-changed:
 		case <-l.wake:
 		case <-ticker.C:
+		case <-due.C:
 		}
 		if err := l.step(ctx); err != nil {
 			return err
+		}
+		l.quorum.votersSince() // whoever leads
+		if at, any := l.ledger.due(time.Now(), l.store.State()); any {
+			due.Reset(time.Until(at) + time.Microsecond)
 		}
 		lead := l.store.Leadership()
 		l.greet.look(lead, l.term == lead.Term, len(l.store.State().Nodes))
@@ -121,19 +132,41 @@ func (l *leader) begin(ctx context.Context, lead raftstore.Leadership, now time.
 	if l.heard.nobody() {
 		extra = max(startGrace*l.timing.Lease-now.Sub(l.started), 0)
 	}
-	former := l.heard.former(lead.Term, now, l.timing)
-	l.ledger.begin(lead.Term, now, extra, former)
+	l.ledger.begin(lead.Term, now, extra)
 	l.term, l.ranAt, l.tickedAt, l.unsure = lead.Term, now, now, map[string]uint64{}
-	l.log.Info("leading", "term", lead.Term, "after", former)
+	l.log.Info("leading", "term", lead.Term)
 	if err := l.commit(ctx, raftstore.Command{Tick: &raftstore.Tick{}}); err != nil {
 		l.term = 0 // begin again
 		return
 	}
 	l.ledger.setReady(lead.Term)
 	l.ranAt = time.Now()
+	l.ledger.delay(l.ranAt.Add(l.timing.Respite)) // nobody could be granted anything until now
+	l.succeeding.Go(func() { l.succeed(ctx, lead.Term) })
 	l.formation, l.idle = formation{}, nil
 	l.pace, l.moved = pace{Damping: l.ledger.damping.get()}, moved{}
 	l.disturb(l.ranAt)
+}
+
+// succeed finds out when the leaders before could last grant a lease. It asks
+// until the wait from the election is over anyway (rule P6).
+func (l *leader) succeed(ctx context.Context, term uint64) {
+	ctx, cancel := context.WithTimeout(ctx, l.timing.patience(l.timing.Lease))
+	defer cancel()
+	for l.leadsIn(term) {
+		answered, err := l.quorum.lastAnswer(term)
+		if err == nil {
+			l.ledger.succeed(term, answered)
+			signal(l.wake) // a judgement may be due sooner
+			return
+		}
+		l.log.Debug("not known when another leader was last answered", "error", err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(l.timing.Renew):
+		}
+	}
 }
 
 // giveWay hands over what a program that cannot read the log cannot lead.

@@ -35,12 +35,10 @@ type ledger struct {
 	ready  bool   // an entry of the term is applied (rule P3)
 	looked bool   // all nodes were looked at: who is new now has joined
 	stuck  bool   // a proof of committing is overdue (rule P10)
-	// grace is when silence begins to count, and graceFormer when that of the
-	// former leader does (rule P6).
-	grace       time.Time
-	former      string
-	graceFormer time.Time
-	tenants     map[string]*tenancy
+	// grace is when leases of earlier terms are over, and silence begins to
+	// count (rule P6). It is not before respite.
+	grace, respite time.Time
+	tenants        map[string]*tenancy
 }
 
 // tenancy is what the leader knows of one node's lease.
@@ -71,16 +69,25 @@ type tenancy struct {
 }
 
 // begin starts the account of a term. Whoever led before may have granted
-// leases until just now, so silence counts from then on only (rule P6).
-// Leases for a restart are in the state. former names the leader before if its
-// own leases are known to be over sooner.
-func (l *ledger) begin(term uint64, now time.Time, extra time.Duration, former string) {
+// leases until just now, for all that is known yet, so silence counts from
+// then on only (rule P6). Leases for a restart are in the state.
+func (l *ledger) begin(term uint64, now time.Time, extra time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.term, l.ready, l.looked, l.stuck = term, false, false, false
 	l.tenants = map[string]*tenancy{}
 	l.grace = now.Add(l.timing.patience(l.timing.Lease) + extra)
-	l.former, l.graceFormer = former, now.Add(l.timing.patienceForLeader()+extra)
+	l.respite = now.Add(l.timing.Respite + extra)
+}
+
+// succeed takes in when a majority last answered a leader before the term: the
+// election has taken its time since, in which nothing was granted.
+func (l *ledger) succeed(term uint64, answered time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.term == term {
+		l.grace = latest(l.respite, answered.Add(l.timing.patience(l.timing.Lease)))
+	}
 }
 
 // end closes the account: nothing is granted or judged.
@@ -108,20 +115,7 @@ func (l *ledger) setStuck(stuck bool) {
 func (l *ledger) delay(until time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.grace.Before(until) {
-		l.grace = until
-	}
-	if l.graceFormer.Before(until) {
-		l.graceFormer = until
-	}
-}
-
-// graceOf is when the node's silence begins to count.
-func (l *ledger) graceOf(node string) time.Time {
-	if node == l.former {
-		return l.graceFormer
-	}
-	return l.grace
+	l.grace, l.respite = latest(l.grace, until), latest(l.respite, until)
 }
 
 // grant enters a lease for the asking node and returns its bound, which last
@@ -225,13 +219,33 @@ func (l *ledger) judge(now time.Time, st *raftstore.State) []string {
 	for _, name := range st.NodeNames() {
 		n := st.Nodes[name]
 		t := l.tenant(now, n)
-		if !n.Failed && !t.judged && now.After(t.until) && now.After(l.graceOf(name)) {
+		if !n.Failed && !t.judged && now.After(t.until) && now.After(l.grace) {
 			t.judged = true
 			dead = append(dead, name)
 		}
 	}
 	l.looked = true
 	return dead
+}
+
+// due is when the next node is to be judged if it stays silent. What was due
+// before has been tried.
+func (l *ledger) due(now time.Time, st *raftstore.State) (at time.Time, any bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.term == 0 || !l.ready {
+		return at, false
+	}
+	for name, n := range st.Nodes {
+		t := l.tenants[name]
+		if t == nil || t.judged || n.Failed {
+			continue
+		}
+		if until := latest(t.until, l.grace); until.After(now) && (!any || until.Before(at)) {
+			at, any = until, true
+		}
+	}
+	return at, any
 }
 
 // pardon ends a judgement: its command is applied, or certainly never will be.
@@ -346,5 +360,13 @@ func (l *ledger) alive(now time.Time, node string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := l.tenants[node]
-	return now.Before(l.graceOf(node)) || t != nil && now.Before(t.until)
+	return now.Before(l.grace) || t != nil && now.Before(t.until)
+}
+
+// latest returns the later of two times.
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }

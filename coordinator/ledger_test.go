@@ -35,7 +35,7 @@ func newOffice(t *testing.T) *office {
 
 // elect begins the term anew.
 func (o *office) elect() {
-	o.ledger.begin(testTerm, o.now, 0, "")
+	o.ledger.begin(testTerm, o.now, 0)
 	o.ledger.setReady(testTerm)
 }
 
@@ -82,37 +82,6 @@ func TestSilentNodeIsJudgedOneLeaseAndMarginAfterItsGrant(t *testing.T) {
 	o.pass(2)
 	o.wantDead("L + M are over", "c")
 	o.wantDead("once is enough")
-}
-
-func TestNewLeaderWaitsForLeasesThatItDidNotGrantP6(t *testing.T) {
-	o := newOffice(t)
-	o.pass(109)
-	o.wantDead("the leader before may have granted a lease until just before the election")
-	o.pass(2)
-	o.wantDead("nobody has been heard since", "a", "b", "c")
-}
-
-func TestNewLeaderWaitsLessForTheFormerLeaderP6(t *testing.T) {
-	o := newOffice(t)
-	o.ledger.begin(testTerm, o.now, 0, "b")
-	o.ledger.setReady(testTerm)
-	o.pass(73)
-	o.wantDead("the former leader's own lease may run for two thirds of L + M")
-	o.pass(1)
-	o.wantDead("that is over", "b")
-	o.pass(37)
-	o.wantDead("the others' leases are over, too", "a", "c")
-}
-
-func TestRestartingFormerLeaderIsWaitedForP6(t *testing.T) {
-	o := newOffice(t)
-	o.rest()
-	o.ledger.begin(testTerm, o.now, 0, "c")
-	o.ledger.setReady(testTerm)
-	o.renewAll("a", "b")
-	o.pass(100)
-	o.renewAll("a", "b")
-	o.wantDead("it led, and restarts")
 }
 
 // Its requests arrive, and the answers do not, or too late: it is silent, and
@@ -179,7 +148,7 @@ func TestJudgedNodeIsGrantedNothingP4(t *testing.T) {
 
 func TestLeaderGrantsNothingBeforeAnEntryOfItsTermP3(t *testing.T) {
 	o := newOffice(t)
-	o.ledger.begin(testTerm, o.now, 0, "")
+	o.ledger.begin(testTerm, o.now, 0)
 	if err := o.ask(o.renewal("a")); !errors.Is(err, ErrNotReady) {
 		t.Fatalf("before its own entry is applied: %v", err)
 	}

@@ -75,7 +75,7 @@ func TestDampingIsReloaded(t *testing.T) {
 	}
 	l, now := r.leader, time.Now()
 	l.term = testTerm
-	l.ledger.begin(testTerm, now, 0, "")
+	l.ledger.begin(testTerm, now, 0)
 	r.must(raftstore.Command{Formed: &raftstore.Formed{Term: testTerm}})
 	r.must(raftstore.Command{Join: &raftstore.Join{Name: "b", ServerID: "id-b", Listen: "b:7440", Weight: 1}})
 	l.ledger.tenants = map[string]*tenancy{"b": {serverID: "id-b", until: now.Add(time.Hour), conduct: conduct{since: now}}}

@@ -58,7 +58,7 @@ func TestP4ForgettingAndGrantingExcludeEachOther(t *testing.T) {
 	h.must(raftstore.Command{Death: &raftstore.Death{Node: "b", Term: testTerm, Epoch: h.state.Epoch}})
 	b, now := h.state.Nodes["b"], time.Now()
 	l := &ledger{timing: timing}
-	l.begin(testTerm, now, 0, "")
+	l.begin(testTerm, now, 0)
 	l.setReady(testTerm)
 	if err := l.condemn(now, testTerm, h.state.Nodes["a"]); !errors.Is(err, raftstore.ErrAlive) {
 		t.Fatalf("condemned alive: %v", err)
@@ -175,7 +175,7 @@ func TestRegistrarWaitsBeforeItMovesAVote(t *testing.T) {
 	h.must(raftstore.Command{Death: &raftstore.Death{Node: "e", Term: testTerm, Epoch: h.state.Epoch}})
 	now := time.Now()
 	l := &ledger{timing: timing}
-	l.begin(testTerm, now, 0, "")
+	l.begin(testTerm, now, 0)
 	l.setReady(testTerm)
 	r := &registrar{store: store, timing: timing, ledger: l, log: slog.New(slog.DiscardHandler)}
 	step := func(after time.Duration) string {
@@ -298,7 +298,7 @@ func TestLeaderThatCannotCommitResignsP10(t *testing.T) {
 			store: store, timing: timing, ledger: &ledger{timing: timing}, news: newNews(), heard: &hearsay{},
 			log: slog.New(slog.DiscardHandler), term: testTerm, tickedAt: time.Now(), ranAt: time.Now(),
 		}
-		l.ledger.begin(testTerm, time.Now(), 0, "")
+		l.ledger.begin(testTerm, time.Now(), 0)
 		if err := l.step(t.Context()); err != nil || store.resigned {
 			t.Fatalf("before the proof is due: %v, resigned: %v", err, store.resigned)
 		}

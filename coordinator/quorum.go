@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,11 +20,14 @@ type quorum struct {
 	node   string
 	store  Store
 	peers  Peers
+	own    *hearsay // of this node as a voter
 	timing Timing
 	nonce  atomic.Uint64
 
-	mu   sync.Mutex
-	next *round // gathers requests until it is sent
+	mu     sync.Mutex
+	next   *round // gathers requests until it is sent
+	voters []string
+	since  time.Time // the voters were seen to be these
 }
 
 // round is one question to all voters, shared by all who waited for it.
@@ -59,24 +63,66 @@ func (q *quorum) send(r *round) {
 		q.next = nil
 	}
 	q.mu.Unlock()
-	r.err = q.ask(r.term)
+	r.err = q.ask(probe{Term: r.term}, func(probeAnswer) error { return nil })
 	close(r.done)
 }
 
-// ask probes all voters by the latest configuration, and returns as soon as
-// enough have answered. The other answers are read all the same: giving up a
-// call would cost its connection.
-func (q *quorum) ask(term uint64) error {
+// lastAnswer asks when a majority last answered a leader before the term, and
+// returns a time after which no lease was asked for (rule P6). Majorities of
+// voters that have changed since need not have one in common.
+func (q *quorum) lastAnswer(term uint64) (last time.Time, err error) {
+	err = q.ask(probe{Term: term, Before: true}, func(a probeAnswer) error {
+		if a.Before == nil {
+			return errNotSaid
+		}
+		last = latest(last, time.Now().Add(-*a.Before))
+		return nil
+	})
+	return latest(last, q.votersSince()), err
+}
+
+// votersSince is when the voters were last changed, for all that this node
+// knows, or later. Who asks often learns of it soon.
+func (q *quorum) votersSince() time.Time {
+	var now []string
+	for _, s := range q.store.Servers() {
+		if s.Voter {
+			now = append(now, s.ID)
+		}
+	}
+	slices.Sort(now)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.since.IsZero() || !slices.Equal(now, q.voters) {
+		q.voters, q.since = now, time.Now()
+	}
+	return q.since
+}
+
+// errNotSaid is a voter's that was not of the term yet, or runs an older version.
+var errNotSaid = errors.New("the voter does not say when it last answered another leader")
+
+// ask probes all voters by the latest configuration, has their answers taken,
+// and returns as soon as those of a majority are. The others are read all the
+// same: giving up a call would cost its connection.
+func (q *quorum) ask(p probe, take func(probeAnswer) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), q.timing.Lease/2)
-	p := probe{Term: term, Nonce: q.nonce.Add(1), Leader: q.node}
+	p.Nonce, p.Leader = q.nonce.Add(1), q.node
 	var asking sync.WaitGroup
 	voters := 0
 	servers := q.store.Servers()
-	answers := make(chan error, len(servers))
+	type result struct {
+		probeAnswer
+		err error
+	}
+	results := make(chan result, len(servers))
 	for _, s := range servers {
 		if s.Voter {
 			voters++
-			asking.Go(func() { answers <- q.askOne(ctx, s.ID, s.Addr, p) })
+			asking.Go(func() {
+				a, err := q.askOne(ctx, s.ID, s.Addr, p)
+				results <- result{a, err}
+			})
 		}
 	}
 	go func() {
@@ -85,8 +131,12 @@ func (q *quorum) ask(term uint64) error {
 	}()
 	yes, last := 0, error(nil)
 	for range voters {
-		if err := <-answers; err != nil {
-			last = err
+		r := <-results
+		if r.err == nil {
+			r.err = take(r.probeAnswer)
+		}
+		if r.err != nil {
+			last = r.err
 			continue
 		}
 		if yes++; yes > voters/2 {
@@ -97,68 +147,17 @@ func (q *quorum) ask(term uint64) error {
 }
 
 // askOne probes one voter, which may be this node.
-func (q *quorum) askOne(ctx context.Context, id, addr string, p probe) error {
+func (q *quorum) askOne(ctx context.Context, id, addr string, p probe) (probeAnswer, error) {
+	p.Voter = id
 	if id == q.store.ServerID() {
-		_, err := answerProbe(q.store, p)
-		return err
+		return q.own.answer(q.store, p)
 	}
 	var a probeAnswer
 	if err := q.peers.Call(ctx, addr, pathProbe, p, &a); err != nil {
-		return err
+		return a, err
 	}
 	if a.Term > p.Term || a.Nonce != p.Nonce {
-		return fmt.Errorf("probe of term %d: voter answers for term %d", p.Term, a.Term)
+		return a, fmt.Errorf("probe of term %d: voter answers for term %d", p.Term, a.Term)
 	}
-	return nil
-}
-
-// answerProbe is a voter's answer: it refuses a term below its own.
-func answerProbe(store Store, p probe) (probeAnswer, error) {
-	if term := store.Term(); term > p.Term {
-		return probeAnswer{}, fmt.Errorf("probe of term %d: %w: the term is %d", p.Term, ErrNotLeader, term)
-	}
-	return probeAnswer{Term: p.Term, Nonce: p.Nonce}, nil
-}
-
-// lead is a leader that this node has heard of as a voter.
-type lead struct {
-	term  uint64
-	node  string
-	since time.Time // when this node first heard it in the term
-}
-
-// hearsay remembers the newest leader that probed this node.
-type hearsay struct {
-	mu   sync.Mutex
-	last lead
-}
-
-// hear notes a probe.
-func (h *hearsay) hear(p probe, now time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if p.Term > h.last.term {
-		h.last = lead{term: p.Term, node: p.Leader, since: now}
-	}
-}
-
-// nobody reports that this process has heard of no leader yet.
-func (h *hearsay) nobody() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.last.term == 0
-}
-
-// former returns the node whose lease a leader elected now, in the term, need
-// not wait for as long as for others, or "". It led the term just before, and
-// was heard to for so long that a lease from before its own election, which
-// was not as short, is over when its short ones are (rule P6).
-func (h *hearsay) former(term uint64, now time.Time, timing Timing) string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	long := timing.patience(timing.Lease) - timing.patienceForLeader()
-	if h.last.term+1 != term || now.Sub(h.last.since) < long {
-		return ""
-	}
-	return h.last.node
+	return a, nil
 }

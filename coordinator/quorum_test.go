@@ -15,17 +15,20 @@ import (
 // a, is one. The test says what the others answer.
 type electorate struct {
 	modelStore
-	mu     sync.Mutex
-	terms  map[string]uint64 // of each voter that can be reached
-	delay  time.Duration     // of each answer, on its way back
+	mu    sync.Mutex
+	terms map[string]uint64 // of each voter that can be reached
+	// before is how long ago each last answered an earlier term, as it says.
+	before map[string]time.Duration
+	delay  time.Duration // of each answer, on its way back
+	more   []raftstore.Server
 	probes int
 }
 
 func (e *electorate) Servers() []raftstore.Server {
-	return []raftstore.Server{
+	return append([]raftstore.Server{
 		{ID: "id-a", Addr: "a:7440", Voter: true}, {ID: "id-b", Addr: "b:7440", Voter: true},
 		{ID: "id-c", Addr: "c:7440", Voter: true}, {ID: "id-d", Addr: "d:7440"},
-	}
+	}, e.more...)
 }
 
 func (e *electorate) Call(ctx context.Context, addr, _ string, request, answer any) error {
@@ -33,6 +36,7 @@ func (e *electorate) Call(ctx context.Context, addr, _ string, request, answer a
 	e.mu.Lock()
 	e.probes++
 	term, reached := e.terms[addr]
+	before, says := e.before[addr]
 	delay := e.delay
 	e.mu.Unlock()
 	select {
@@ -43,7 +47,11 @@ func (e *electorate) Call(ctx context.Context, addr, _ string, request, answer a
 	if !reached || term > p.Term {
 		return errors.New("refused")
 	}
-	*answer.(*probeAnswer) = probeAnswer{Term: p.Term, Nonce: p.Nonce}
+	a := probeAnswer{Term: p.Term, Nonce: p.Nonce}
+	if says {
+		a.Before = &before
+	}
+	*answer.(*probeAnswer) = a
 	return nil
 }
 
@@ -52,7 +60,8 @@ func (e *electorate) quorum(t *testing.T) *quorum {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &quorum{store: e, peers: e, timing: timing}
+	own := newHearsay("a", time.Now())
+	return &quorum{node: "a", store: e, peers: e, own: &own, timing: timing}
 }
 
 func TestLeaderIsConfirmedByAMajorityOfVotersAlone(t *testing.T) {
@@ -115,43 +124,4 @@ func TestRequestsThatWaitShareAProbe(t *testing.T) {
 			t.Fatalf("%d probes for requests that came at once", e.probes)
 		}
 	})
-}
-
-func TestVoterRefusesATermBelowItsOwn(t *testing.T) {
-	store := &modelStore{}
-	if _, err := answerProbe(store, probe{Term: testTerm - 1}); !errors.Is(err, ErrNotLeader) {
-		t.Fatalf("probe of an old term: %v", err)
-	}
-	if a, err := answerProbe(store, probe{Term: testTerm, Nonce: 9}); err != nil || a.Nonce != 9 {
-		t.Fatalf("probe of the term: %v, %v", a, err)
-	}
-}
-
-func TestWhoseLeaseANewLeaderWaitsForLess(t *testing.T) {
-	timing, err := NewTiming(300*time.Millisecond, 4*time.Millisecond, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	start := time.Now()
-	for name, tc := range map[string]struct {
-		probes  []probe
-		term    uint64
-		elapsed time.Duration
-		want    string
-	}{
-		"led long":                       {[]probe{{Term: 4, Leader: "b"}}, 5, time.Second, "b"},
-		"led just now":                   {[]probe{{Term: 4, Leader: "b"}}, 5, 109 * time.Millisecond, ""},
-		"led just long enough":           {[]probe{{Term: 4, Leader: "b"}}, 5, 110 * time.Millisecond, "b"},
-		"a term between":                 {[]probe{{Term: 4, Leader: "b"}}, 6, time.Second, ""},
-		"a late probe of the one before": {[]probe{{Term: 4, Leader: "b"}, {Term: 3, Leader: "c"}}, 5, time.Second, "b"},
-		"never heard":                    {nil, 5, time.Second, ""},
-	} {
-		h := &hearsay{}
-		for _, p := range tc.probes {
-			h.hear(p, start)
-		}
-		if got := h.former(tc.term, start.Add(tc.elapsed), timing); got != tc.want {
-			t.Errorf("%s: %q, want %q", name, got, tc.want)
-		}
-	}
 }

@@ -90,11 +90,7 @@ func (t *tenant) renew(ctx context.Context) {
 		return
 	}
 	t.learn(g.Levels)
-	length := t.timing.Lease
-	if g.own {
-		length = t.timing.Own
-	}
-	t.take(lease{until: sent.Add(t.timing.tenancy(length)), bound: g.Bound})
+	t.take(lease{until: sent.Add(t.timing.tenancy(t.timing.Lease)), bound: g.Bound})
 }
 
 // refused keeps why there is no lease, and tells each new reason.

@@ -19,9 +19,10 @@ var ErrLease = errors.New("impossible lease")
 type Timing struct {
 	// Lease is how long a node may answer without hearing from the leader: L.
 	Lease time.Duration
-	// Own is how long a leader's own lease is: shorter, so that the next leader
-	// need not wait as long for a dead one (P6).
-	Own time.Duration
+	// Respite is how long after its election a leader waits at the least for
+	// silent nodes. An election may take so long that all leases are over: those
+	// who live are to be heard (P6).
+	Respite time.Duration
 	// Margin is what clocks and timers may differ by over a lease: M. A node
 	// counts L - M from its asking, the leader L + M from its answer (P1).
 	Margin time.Duration
@@ -51,14 +52,14 @@ func NewTiming(lease, jiffy, rest time.Duration) (Timing, error) {
 			ErrLease, lease, jiffy, 6*margin)
 	}
 	return Timing{
-		Lease:  lease,
-		Own:    lease * 2 / 3,
-		Margin: margin,
-		Renew:  lease / 6,
-		Gather: lease / 60,
-		Tick:   2 * lease,
-		Settle: lease,
-		Rest:   rest,
+		Lease:   lease,
+		Respite: lease / 2,
+		Margin:  margin,
+		Renew:   lease / 6,
+		Gather:  lease / 60,
+		Tick:    2 * lease,
+		Settle:  lease,
+		Rest:    rest,
 	}, nil
 }
 
@@ -68,9 +69,6 @@ func (t Timing) tenancy(lease time.Duration) time.Duration { return lease - t.ma
 // marginOf is the margin of a lease that may be much longer than L, as that of
 // a restart: clocks drift by up to a hundredth of it.
 func (t Timing) marginOf(lease time.Duration) time.Duration { return max(t.Margin, lease/50) }
-
-// patienceForLeader is the same for a leader's lease to itself.
-func (t Timing) patienceForLeader() time.Duration { return (t.Lease + t.Margin) * 2 / 3 }
 
 // gone is how long a voter may be dead before its vote moves: no restart, and
 // no repair that somebody waits for, takes as long.

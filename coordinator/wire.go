@@ -58,8 +58,6 @@ type grant struct {
 	Bound uint64 `json:"bound"`
 	// Levels are what the leader knows of all nodes.
 	Levels levels `json:"levels"`
-	// own marks a leader's grant to itself, which is shorter (rule P6).
-	own bool
 }
 
 // probe asks a voter whether it knows of a term above ours (rule P2).
@@ -67,12 +65,22 @@ type probe struct {
 	Term   uint64 `json:"term"`
 	Nonce  uint64 `json:"nonce"`
 	Leader string `json:"leader"` // the asking node
+	// Voter is the server id that is asked: at its address there may be another
+	// by now (rule P9). Empty from a node of an older version.
+	Voter string `json:"voter,omitempty"`
+	// Before: the answer is to say when it last answered an earlier term (P6).
+	Before bool `json:"before,omitempty"`
 }
 
 // probeAnswer is a voter's yes, for this probe alone.
 type probeAnswer struct {
 	Term  uint64 `json:"term"`
 	Nonce uint64 `json:"nonce"`
+	// Before is how long ago the voter last answered a leader of an earlier
+	// term, and no longer than its process is old. It is an age, so that clocks
+	// need not agree. It is nil unless it was asked for, from a node of an older
+	// version, and from one that was not of the term yet.
+	Before *time.Duration `json:"before,omitempty"`
 }
 
 // heldNews tells a node how far another node's kernel is.

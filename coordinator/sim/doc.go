@@ -24,7 +24,7 @@
 //     rest, and all states of one index are equal.
 //
 // The bound of I2 is L + M for the lease that has to run out, as much again for
-// the wait after an election (P6), an election (Raft's times are L/4; two
+// the wait after an election of which nobody can say when it began (P6), an election (Raft's times are L/4; two
 // rounds in which votes are split are counted in), and 250 ms for what does
 // not depend on the lease: 4 L and 250 ms. A disk or a kernel that hangs is
 // found by its effect first (P5, P10: 2 L each), so 7 L and 250 ms. A node that

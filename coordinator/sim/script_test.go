@@ -37,24 +37,51 @@ func (w *world) followers() []*node {
 // better.
 func TestLeaderWithAHungDiskIsCutOffP2(t *testing.T) {
 	script(t, 3, func(w *world) {
-		old := w.leader()
-		release := old.disk.stall()
-		w.timers.Go(func() { w.operator.pinAll(old) }) // something to write
-		time.Sleep(10 * time.Millisecond)
-		mend := cutOff(w, old, 0)
-		p := old.running()
-		for end := time.Now().Add(4 * w.timing.Lease); p.leads() && time.Now().Before(end); time.Sleep(time.Millisecond) {
-			if next := w.leader(); next != nil && next != old && next.running().store.State().Nodes[old.name].Failed {
-				break
-			}
-		}
-		if !p.leads() {
-			w.judge.fail("the script has missed: %s leads no more", old.name)
-		}
+		_, mend, release := w.unaware()
 		mend()
 		time.Sleep(2 * w.timing.Lease)
 		release()
 	})
+}
+
+// TestAVoterThatStartsP2: such a leader is back while a voter that has elected
+// another starts anew, and has not read yet which term it is of. Nor does the new
+// leader reach it.
+func TestAVoterThatStartsP2(t *testing.T) {
+	script(t, 3, func(w *world) {
+		old, mend, release := w.unaware()
+		leader := w.leader()
+		voter := w.all()[slices.IndexFunc(w.all(), func(n *node) bool { return n != old && n != leader })]
+		voter.kill()
+		voter.disk.set(func(d *disk) { d.latency = w.timing.Lease / 2 })
+		w.cut(leader, voter, 1)
+		mend()
+		voter.start()
+		time.Sleep(4 * w.timing.Lease)
+		w.cut(leader, voter, -1)
+		voter.disk.set(func(d *disk) { d.latency = time.Millisecond })
+		release()
+	})
+}
+
+// unaware has a leader that cannot learn that another was elected, and that it
+// was judged dead: its disk hangs and it is cut off.
+func (w *world) unaware() (old *node, mend, release func()) {
+	old = w.leader()
+	release = old.disk.stall()
+	w.timers.Go(func() { w.operator.pinAll(old) }) // something to write
+	time.Sleep(10 * time.Millisecond)
+	mend = cutOff(w, old, 0)
+	p := old.running()
+	for end := time.Now().Add(4 * w.timing.Lease); p.leads() && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if next := w.leader(); next != nil && next != old && next.running().store.State().Nodes[old.name].Failed {
+			break
+		}
+	}
+	if !p.leads() {
+		w.judge.fail("the script has missed: %s leads no more", old.name)
+	}
+	return old, mend, release
 }
 
 // TestHeardWhileItsDeathWaitsForTheDiskP4: a node is silent until it is judged;

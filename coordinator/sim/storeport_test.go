@@ -33,10 +33,8 @@ func (s storePort) Leadership() raftstore.Leadership {
 	return s.store.Leadership()
 }
 
-func (s storePort) Term() uint64 {
-	s.pass()
-	return s.store.Term()
-}
+// Term is asked under a lock, and so cannot wait.
+func (s storePort) Term() uint64 { return s.store.Term() }
 
 // LastCommand is asked under a lock, and so cannot wait.
 func (s storePort) LastCommand() uint64 { return s.store.LastCommand() }
