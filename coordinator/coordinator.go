@@ -97,13 +97,14 @@ type Coordinator struct {
 	prefer     atomic.Pointer[map[string]string]
 	queue      func(time.Time) float64
 	load       BucketLoad
+	counted    *counted
 }
 
 // New joins the parts. Nothing runs before Run.
 func New(cfg Config, store Store, kernel Kernel, peers Peers, log *slog.Logger) *Coordinator {
 	c := &Coordinator{
 		cfg: cfg, store: store, kernel: kernel, peers: peers, log: log,
-		process: time.Now().UnixNano(), news: newNews(), heard: newHearsay(cfg.Node, time.Now()),
+		process: time.Now().UnixNano(), news: newNews(), heard: newHearsay(cfg.Node, time.Now()), counted: newCounted(),
 	}
 	interfaces := map[string]string{}
 	for _, d := range cfg.Services {

@@ -31,7 +31,9 @@ type modelKernel struct {
 	verdicts   map[nft.HeldID]nft.Verdict
 	askedAgain int
 	others     []nft.Stranger
-	drift      func() // what Watch was given
+	drift      func()        // what Watch was given
+	flowsTake  time.Duration // to count flows
+	counts     int           // of flows
 }
 
 func (k *modelKernel) Opened([]string) (map[string]hashmode.Set, error) {
@@ -190,8 +192,10 @@ func (k *modelKernel) Reset(_ []nft.Service, service string, buckets hashmode.Se
 }
 
 func (k *modelKernel) Flows([]nft.Service) (map[string]map[hashmode.Bucket]nft.FlowCount, error) {
+	time.Sleep(k.flowsTake)
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.counts++
 	return maps.Clone(k.flows), nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"earshot/hashmode"
+	"earshot/nft"
 	"earshot/raftstore"
 )
 
@@ -143,9 +144,9 @@ func ownerless(st *raftstore.State, service string) hashmode.Set {
 	return set
 }
 
-// flows counts this node's own flows.
+// flows counts this node's own flows, or tells what it counted a moment ago.
 func (c *Coordinator) flows() (flowsAnswer, error) {
-	counts, err := c.kernel.Flows(c.services())
+	counts, err := c.counted.flows(c.kernel, c.services())
 	if err != nil {
 		return flowsAnswer{}, fmt.Errorf("count flows: %w", err)
 	}
@@ -163,6 +164,38 @@ func (c *Coordinator) flows() (flowsAnswer, error) {
 		answer.Services[service] = f
 	}
 	return answer, nil
+}
+
+// countRest is how many times as long as a count of flows took its result is
+// told to whoever asks: operators' programs may ask all the time, each of which
+// has all nodes count. Where it takes a millisecond that is no time; on
+// a busy node it is some seconds.
+const countRest = 9
+
+// counted is the last count of a node's flows.
+type counted struct {
+	turn   chan struct{} // holds one value, of whoever counts
+	until  time.Time
+	counts map[string]map[hashmode.Bucket]nft.FlowCount
+}
+
+func newCounted() *counted { return &counted{turn: make(chan struct{}, 1)} }
+
+// flows counts, unless the last count is still good. Those who ask at the same
+// time are told the same.
+func (c *counted) flows(k Kernel, services []nft.Service) (map[string]map[hashmode.Bucket]nft.FlowCount, error) {
+	c.turn <- struct{}{}
+	defer func() { <-c.turn }()
+	began := time.Now()
+	if began.Before(c.until) {
+		return c.counts, nil
+	}
+	counts, err := k.Flows(services)
+	if err != nil {
+		return nil, err
+	}
+	c.counts, c.until = counts, time.Now().Add(countRest*time.Since(began))
+	return counts, nil
 }
 
 // allFlows asks every node with a lease for its flows; who does not answer in
