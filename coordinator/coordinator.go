@@ -218,7 +218,7 @@ func (c *Coordinator) Run(ctx context.Context, control net.Listener, ready func(
 // not while the node that has it may be alive.
 func (c *Coordinator) Admit(_ context.Context, j raftstore.Join) error {
 	n, known := c.store.State().Nodes[j.Name]
-	if known && n.ServerID != j.ServerID && !n.Failed && c.leader.ledger.alive(time.Now(), j.Name) {
+	if known && n.ServerID != j.ServerID && !n.Failed && c.leader.ledger.alive(time.Now(), c.store.Leadership().Term, j.Name) {
 		return fmt.Errorf("%w: %s, at %s, is alive", raftstore.ErrNameTaken, j.Name, n.Listen)
 	}
 	return nil

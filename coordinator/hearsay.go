@@ -37,11 +37,11 @@ func (h *hearsay) nobody() bool {
 // under which the answer is noted, so that what is said of the terms before is
 // never followed by an answer to one of them.
 func (h *hearsay) answer(store Store, p probe) (probeAnswer, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	if id := store.ServerID(); p.Voter != "" && p.Voter != id {
 		return probeAnswer{}, fmt.Errorf("probe of %s: %w: this is %s", p.Voter, ErrStranger, id)
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	term := store.Term()
 	if term == 0 {
 		return probeAnswer{}, fmt.Errorf("probe of term %d: %w", p.Term, ErrNotReady)

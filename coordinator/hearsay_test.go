@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"encoding/json"
 	"errors"
 	"testing"
 	"testing/synctest"
@@ -171,4 +172,16 @@ func TestNoAnswerFromBeforeTheVotersChangedCountsP6(t *testing.T) {
 		time.Sleep(time.Minute)
 		want("it has got one", time.Minute)
 	})
+}
+
+// A successor of an older version waits less for a leader whose name it finds
+// under the key of before: it takes its own leases for short.
+func TestAProbeHidesItsLeaderFromOlderVersionsP6(t *testing.T) {
+	text, err := json.Marshal(probe{Term: testTerm, Leader: "a"})
+	var older struct {
+		Leader string `json:"leader"`
+	}
+	if err = errors.Join(err, json.Unmarshal(text, &older)); err != nil || older.Leader != "" {
+		t.Errorf("%s: %v", text, err)
+	}
 }

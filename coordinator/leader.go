@@ -70,11 +70,12 @@ func (l *leader) run(ctx context.Context) error {
 		case <-ticker.C:
 		case <-due.C:
 		}
+		began := time.Now()
 		if err := l.step(ctx); err != nil {
 			return err
 		}
 		l.quorum.votersSince() // whoever leads
-		if at, any := l.ledger.due(time.Now(), l.store.State()); any {
+		if at, any := l.ledger.due(began, l.store.State()); any {
 			due.Reset(time.Until(at) + time.Microsecond)
 		}
 		lead := l.store.Leadership()

@@ -81,12 +81,14 @@ func (l *ledger) begin(term uint64, now time.Time, extra time.Duration) {
 }
 
 // succeed takes in when a majority last answered a leader before the term: the
-// election has taken its time since, in which nothing was granted.
+// election has taken its time since, in which nothing was granted. Told of a
+// later time, as by a voter that has started since, it waits no longer for that.
 func (l *ledger) succeed(term uint64, answered time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.term == term {
-		l.grace = latest(l.respite, answered.Add(l.timing.patience(l.timing.Lease)))
+	over := answered.Add(l.timing.patience(l.timing.Lease))
+	if l.term == term && over.Before(l.grace) {
+		l.grace = latest(l.respite, over)
 	}
 }
 
@@ -207,8 +209,7 @@ func awake(n raftstore.Node, process int64, resting bool) bool {
 }
 
 // judge returns the nodes that have been silent for too long. From then on
-// they are granted nothing until pardon is called for them. begun is when the
-// term's clock started for nodes with a restart lease of unknown age.
+// they are granted nothing until pardon is called for them.
 func (l *ledger) judge(now time.Time, st *raftstore.State) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -355,12 +356,13 @@ func (l *ledger) accounts(now time.Time) map[string]account {
 }
 
 // alive reports whether the node with this name may hold a lease, or may have
-// been granted one by the leader before.
-func (l *ledger) alive(now time.Time, node string) bool {
+// been granted one by the leader before. A leader that has not taken office in
+// the term cannot tell.
+func (l *ledger) alive(now time.Time, term uint64, node string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := l.tenants[node]
-	return now.Before(l.grace) || t != nil && now.Before(t.until)
+	return !l.ready || l.term != term || now.Before(l.grace) || t != nil && now.Before(t.until)
 }
 
 // latest returns the later of two times.

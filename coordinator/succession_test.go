@@ -48,6 +48,12 @@ func TestTheLastAnswerIsToldLateP6(t *testing.T) {
 	o.pass(99)
 	o.wantDead("it was put off for a lease")
 	o = newOffice(t)
+	o.ledger.succeed(testTerm, o.now.Add(o.ledger.timing.Lease))
+	o.pass(109)
+	o.wantDead("the wait from the election is not over")
+	o.pass(2)
+	o.wantDead("it is, whenever others were answered", "a", "b", "c")
+	o = newOffice(t)
 	o.ledger.succeed(testTerm-1, time.Time{})
 	o.pass(109)
 	o.wantDead("it is not known when another leader was answered")
@@ -74,6 +80,10 @@ func TestTheNextJudgementIsDue(t *testing.T) {
 	want("the others", 99)
 	o.ledger.pardon("c")
 	want("the others, while a burial is tried again", 99)
+	alive := func(term uint64) bool { return o.ledger.alive(o.now, term, "c") }
+	if alive(testTerm) || !alive(testTerm+1) {
+		t.Error("c is judged in this term, and of another nothing is known")
+	}
 	o.ledger.end()
 	want("no leader", -1)
 }

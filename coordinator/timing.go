@@ -19,8 +19,8 @@ var ErrLease = errors.New("impossible lease")
 type Timing struct {
 	// Lease is how long a node may answer without hearing from the leader: L.
 	Lease time.Duration
-	// Respite is how long after its election a leader waits at the least for
-	// silent nodes. An election may take so long that all leases are over: those
+	// Respite is how long a leader, from when it can grant leases, waits at the
+	// least for silent nodes. An election may take so long that all leases are over: those
 	// who live are to be heard (P6).
 	Respite time.Duration
 	// Margin is what clocks and timers may differ by over a lease: M. A node

@@ -62,9 +62,12 @@ type grant struct {
 
 // probe asks a voter whether it knows of a term above ours (rule P2).
 type probe struct {
-	Term   uint64 `json:"term"`
-	Nonce  uint64 `json:"nonce"`
-	Leader string `json:"leader"` // the asking node
+	Term  uint64 `json:"term"`
+	Nonce uint64 `json:"nonce"`
+	// Leader is the asking node. Its key was "leader" as long as leaders' own
+	// leases were short: a successor of an older version takes those for short
+	// whose name it finds there (P6).
+	Leader string `json:"by"`
 	// Voter is the server id that is asked: at its address there may be another
 	// by now (rule P9). Empty from a node of an older version.
 	Voter string `json:"voter,omitempty"`

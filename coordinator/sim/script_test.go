@@ -195,9 +195,8 @@ func TestRestartOverAHandoffP11(t *testing.T) {
 	})
 }
 
-// TestLeaderHandsOverAndDiesP6: the next leader waits less for the one before,
-// and no time goes by in an election. Its kernel answers for the rest of its
-// own lease, which is shorter for that.
+// TestLeaderHandsOverAndDiesP6: no time goes by in an election. The kernel of the
+// leader before answers for the rest of its lease.
 func TestLeaderHandsOverAndDiesP6(t *testing.T) {
 	script(t, 3, func(w *world) {
 		for range 3 {
