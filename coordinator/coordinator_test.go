@@ -113,9 +113,9 @@ func TestSilentNodesBucketsAreTakenAtOnce(t *testing.T) {
 		h.replan()
 		s := run(t, h)
 		defer s.stop()
-		time.Sleep(startGrace*300*time.Millisecond + 140*time.Millisecond)
+		time.Sleep(startGrace*300*time.Millisecond + 325*time.Millisecond)
 		if n := s.own().Len(); n != 8 {
-			t.Fatalf("%d buckets while b may be about to ask", n)
+			t.Fatalf("%d buckets while b may hold a lease of the leader before", n)
 		}
 		time.Sleep(50 * time.Millisecond)
 		if n := s.own().Len(); n != 16 {

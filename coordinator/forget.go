@@ -96,7 +96,7 @@ func (l *ledger) condemn(now time.Time, term uint64, n raftstore.Node) error {
 		return raftstore.ErrAlive
 	case t.judged:
 		return ErrJudged
-	case now.Before(t.until), now.Before(l.grace):
+	case now.Before(t.until), now.Before(l.graceOf(n.Name)):
 		return errMayLive
 	}
 	t.judged = true

@@ -11,17 +11,33 @@ import (
 type hearsay struct {
 	node string // this one
 
-	mu   sync.Mutex
-	term uint64 // the newest that it has answered
-	// answered is when it last answered a leader, older when it last answered
-	// one of an earlier term than that. What the process before this one has
-	// answered is not known: at first, both are when this one began.
-	answered, older time.Time
-	others          bool // another node than this one has led
+	mu     sync.Mutex
+	last   lead // the newest leader that it has answered
+	older  lead // the one before, of an earlier term
+	others bool // another node than this one has led
+}
+
+// lead is a leader that this node has answered. What the process before this
+// one has answered is not known: at first, it is nobody, when this one began.
+type lead struct {
+	term     uint64
+	node     string
+	answered time.Time // for the last time
 }
 
 func newHearsay(node string, began time.Time) hearsay {
-	return hearsay{node: node, answered: began, older: began}
+	return hearsay{node: node, last: lead{answered: began}, older: lead{answered: began}}
+}
+
+// former is the node that led before the term, as far as this one has heard, or
+// "".
+func (h *hearsay) former(term uint64) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.last.term < term {
+		return h.last.node
+	}
+	return h.older.node
 }
 
 // nobody reports that this process has heard of no leader yet but itself.
@@ -46,19 +62,19 @@ func (h *hearsay) answer(store Store, p probe) (probeAnswer, error) {
 	if term == 0 {
 		return probeAnswer{}, fmt.Errorf("probe of term %d: %w", p.Term, ErrNotReady)
 	}
-	if highest := max(term, h.term); highest > p.Term {
+	if highest := max(term, h.last.term); highest > p.Term {
 		return probeAnswer{}, fmt.Errorf("probe of term %d: %w: the term is %d", p.Term, ErrNotLeader, highest)
 	}
-	if p.Term > h.term {
-		h.term, h.older = p.Term, h.answered
-	}
 	now := time.Now()
-	h.answered, h.others = now, h.others || p.Leader != h.node
+	if p.Term > h.last.term {
+		h.older, h.last = h.last, lead{term: p.Term, node: p.Leader}
+	}
+	h.last.answered, h.others = now, h.others || p.Leader != h.node
 	a := probeAnswer{Term: p.Term, Nonce: p.Nonce}
 	// A term that is not on this node's disk yet would be forgotten in a
 	// restart, and older ones would be answered again.
 	if p.Before && term == p.Term {
-		age := now.Sub(h.older)
+		age := now.Sub(h.older.answered)
 		a.Before = &age
 	}
 	return a, nil

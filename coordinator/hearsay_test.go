@@ -99,6 +99,22 @@ func TestVoterSaysWhenItLastAnsweredAnEarlierTermP6(t *testing.T) {
 	})
 }
 
+func TestWhoLedBeforeATerm(t *testing.T) {
+	v := newVoter(t)
+	want := func(term uint64, want string) {
+		t.Helper()
+		if got := v.hearsay.former(term); got != want {
+			t.Errorf("before term %d led %q, want %q", term, got, want)
+		}
+	}
+	want(testTerm, "")
+	v.probe(testTerm, "b")
+	want(testTerm+2, "b")
+	v.probe(testTerm+2, "a")
+	want(testTerm+2, "b")
+	want(testTerm+3, "a")
+}
+
 func TestOnlyOtherLeadersCount(t *testing.T) {
 	v := newVoter(t)
 	v.probe(testTerm, "a")
@@ -152,7 +168,7 @@ func TestNoAnswerFromBeforeTheVotersChangedCountsP6(t *testing.T) {
 		}
 		e.lead = raftstore.Leadership{Term: testTerm}
 		q := e.quorum(t)
-		q.own.older = time.Now().Add(-time.Hour)
+		q.own.older.answered = time.Now().Add(-time.Hour)
 		want := func(why string, want time.Duration) {
 			t.Helper()
 			now := time.Now()

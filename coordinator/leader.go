@@ -157,7 +157,7 @@ func (l *leader) succeed(ctx context.Context, term uint64) {
 	for l.leadsIn(term) {
 		answered, err := l.quorum.lastAnswer(term)
 		if err == nil {
-			l.ledger.succeed(term, answered)
+			l.ledger.succeed(term, l.heard.former(term), answered)
 			signal(l.wake) // a judgement may be due sooner
 			return
 		}

@@ -36,9 +36,11 @@ type ledger struct {
 	looked bool   // all nodes were looked at: who is new now has joined
 	stuck  bool   // a proof of committing is overdue (rule P10)
 	// grace is when leases of earlier terms are over, and silence begins to
-	// count (rule P6). It is not before respite.
-	grace, respite time.Time
-	tenants        map[string]*tenancy
+	// count (rule P6); graceFormer is that of the leader before, which is known
+	// better and is not before respite.
+	grace, graceFormer, respite time.Time
+	former                      string
+	tenants                     map[string]*tenancy
 }
 
 // tenancy is what the leader knows of one node's lease.
@@ -77,19 +79,28 @@ func (l *ledger) begin(term uint64, now time.Time, extra time.Duration) {
 	l.term, l.ready, l.looked, l.stuck = term, false, false, false
 	l.tenants = map[string]*tenancy{}
 	l.grace = now.Add(l.timing.patience(l.timing.Lease) + extra)
-	l.respite = now.Add(l.timing.Respite + extra)
+	l.former, l.respite = "", now.Add(l.timing.Respite+extra)
 }
 
-// succeed takes in when a majority last answered a leader before the term: the
-// election has taken its time since, in which nothing was granted. Told of a
-// later time, as by a voter that has started since, it waits no longer for that.
-func (l *ledger) succeed(term uint64, answered time.Time) {
+// succeed takes in when a majority last answered a leader before the term: no
+// lease was asked for later, so that all are over sooner than grace. That is for
+// the leader before alone, which is most likely dead. The others live, and have
+// to be heard first, by a leader that all of them ask at once.
+func (l *ledger) succeed(term uint64, former string, answered time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	over := answered.Add(l.timing.patience(l.timing.Lease))
 	if l.term == term && over.Before(l.grace) {
-		l.grace = latest(l.respite, over)
+		l.former, l.graceFormer = former, latest(l.respite, over)
 	}
+}
+
+// graceOf is when the node's silence begins to count.
+func (l *ledger) graceOf(node string) time.Time {
+	if l.former != "" && node == l.former {
+		return l.graceFormer
+	}
+	return l.grace
 }
 
 // end closes the account: nothing is granted or judged.
@@ -117,7 +128,7 @@ func (l *ledger) setStuck(stuck bool) {
 func (l *ledger) delay(until time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.grace, l.respite = latest(l.grace, until), latest(l.respite, until)
+	l.grace, l.graceFormer, l.respite = latest(l.grace, until), latest(l.graceFormer, until), latest(l.respite, until)
 }
 
 // grant enters a lease for the asking node and returns its bound, which last
@@ -220,7 +231,7 @@ func (l *ledger) judge(now time.Time, st *raftstore.State) []string {
 	for _, name := range st.NodeNames() {
 		n := st.Nodes[name]
 		t := l.tenant(now, n)
-		if !n.Failed && !t.judged && now.After(t.until) && now.After(l.grace) {
+		if !n.Failed && !t.judged && now.After(t.until) && now.After(l.graceOf(name)) {
 			t.judged = true
 			dead = append(dead, name)
 		}
@@ -242,7 +253,7 @@ func (l *ledger) due(now time.Time, st *raftstore.State) (at time.Time, any bool
 		if t == nil || t.judged || n.Failed {
 			continue
 		}
-		if until := latest(t.until, l.grace); until.After(now) && (!any || until.Before(at)) {
+		if until := latest(t.until, l.graceOf(name)); until.After(now) && (!any || until.Before(at)) {
 			at, any = until, true
 		}
 	}
@@ -362,7 +373,7 @@ func (l *ledger) alive(now time.Time, term uint64, node string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := l.tenants[node]
-	return !l.ready || l.term != term || now.Before(l.grace) || t != nil && now.Before(t.until)
+	return !l.ready || l.term != term || now.Before(l.graceOf(node)) || t != nil && now.Before(t.until)
 }
 
 // latest returns the later of two times.

@@ -20,8 +20,8 @@ type Timing struct {
 	// Lease is how long a node may answer without hearing from the leader: L.
 	Lease time.Duration
 	// Respite is how long a leader, from when it can grant leases, waits at the
-	// least for silent nodes. An election may take so long that all leases are over: those
-	// who live are to be heard (P6).
+	// least for the one before. An election may take so long that all leases are
+	// over: if it lives, it is to be heard (P6).
 	Respite time.Duration
 	// Margin is what clocks and timers may differ by over a lease: M. A node
 	// counts L - M from its asking, the leader L + M from its answer (P1).
