@@ -57,3 +57,29 @@ func TestCountingFlowsLeavesTheProcessorAlone(t *testing.T) {
 		})
 	}
 }
+
+// A process that is stopped in a count must not rest for nine times as long.
+func TestADrainEndsSoonAfterAStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHistory(t)
+		h.join("a", 1)
+		h.join("b", 1)
+		h.define("web", 1)
+		h.must(raftstore.Command{Pin: &raftstore.Pin{Service: "web", Buckets: "0", Node: "a"}})
+		h.must(raftstore.Command{Pin: &raftstore.Pin{Service: "web", Buckets: "0", Node: "b"}})
+		s := runWith(t, h, &modelKernel{flowsTake: 5 * time.Minute}, nil)
+		defer s.stop()
+		s.spareTheSilent()
+		time.Sleep(10 * time.Minute)
+		s.kernel.mu.Lock()
+		counts := s.kernel.counts
+		s.kernel.mu.Unlock()
+		if counts != 1 {
+			t.Fatalf("%d counts ended", counts)
+		}
+		time.Sleep(2 * longestRest)
+		if from := s.slot(0).From; len(from) != 0 {
+			t.Fatalf("the drain goes on: %v", s.slot(0))
+		}
+	})
+}

@@ -16,10 +16,13 @@ import (
 // a connection just accepted may not be listed yet (rule P16).
 const drainPoll = 1100 * time.Millisecond
 
-// drainRest is how many times as long as a look took no other is made: to list
-// the flows of a busy node takes a good part of a second, and it drains
-// for minutes. So looks take a tenth of a processor at most.
-const drainRest = 9
+// restAfter is how long no count of flows is made after one that took so long:
+// to list those of a busy node takes a good part of a second, and a drain lasts
+// for minutes, so counts take a tenth of a processor at most. A count may also
+// take long because the process was stopped, which says nothing of the next.
+func restAfter(took time.Duration) time.Duration { return min(9*took, longestRest) }
+
+const longestRest = 20 * time.Second
 
 // drainer finds the end of this node's drains and tells the leader.
 type drainer struct {
@@ -102,7 +105,7 @@ func (d *drainer) run(ctx context.Context) error {
 				break
 			}
 			memory = d.look(memory)
-			rested = time.Now().Add(drainRest * time.Since(began))
+			rested = time.Now().Add(restAfter(time.Since(began)))
 		}
 		d.finish(ctx)
 	}

@@ -166,13 +166,9 @@ func (c *Coordinator) flows() (flowsAnswer, error) {
 	return answer, nil
 }
 
-// countRest is how many times as long as a count of flows took its result is
-// told to whoever asks: operators' programs may ask all the time, each of which
-// has all nodes count. Where it takes a millisecond that is no time; on
-// a busy node it is some seconds.
-const countRest = 9
-
-// counted is the last count of a node's flows.
+// counted is the last count of a node's flows. It is told to whoever asks until
+// another may be made: operators' programs may ask all the time, each of which
+// has all nodes count.
 type counted struct {
 	turn   chan struct{} // holds one value, of whoever counts
 	until  time.Time
@@ -194,7 +190,7 @@ func (c *counted) flows(k Kernel, services []nft.Service) (map[string]map[hashmo
 	if err != nil {
 		return nil, err
 	}
-	c.counts, c.until = counts, time.Now().Add(countRest*time.Since(began))
+	c.counts, c.until = counts, time.Now().Add(restAfter(time.Since(began)))
 	return counts, nil
 }
 
