@@ -156,15 +156,21 @@ func TestDrainEndsWhenTwoLooksFindNoFlow(t *testing.T) {
 	})
 }
 
+// handedOver is a cluster of a and b in which the one bucket goes from a to b.
+func handedOver(t *testing.T) *history {
+	h := newHistory(t)
+	h.join("a", 1)
+	h.join("b", 1)
+	h.define("web", 1)
+	for _, node := range []string{"a", "b"} {
+		h.must(raftstore.Command{Pin: &raftstore.Pin{Service: "web", Buckets: "0", Node: node}})
+	}
+	return h
+}
+
 func TestDrainEndsAtItsLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHistory(t)
-		h.join("a", 1)
-		h.join("b", 1)
-		h.define("web", 1)
-		h.must(raftstore.Command{Pin: &raftstore.Pin{Service: "web", Buckets: "0", Node: "a"}})
-		h.must(raftstore.Command{Pin: &raftstore.Pin{Service: "web", Buckets: "0", Node: "b"}})
-		s := run(t, h)
+		s := run(t, handedOver(t))
 		defer s.stop()
 		s.setFlows(3)
 		s.spareTheSilent()

@@ -105,7 +105,7 @@ func (l *leader) step(ctx context.Context) error {
 	}
 	// Was this process stopped? Then the others' silence is its own.
 	if stopped := now.Sub(l.ranAt); stopped > l.timing.Lease/3 {
-		l.ledger.delay(now.Add(l.timing.Lease / 2))
+		l.ledger.delay(now.Add(l.timing.Respite))
 	}
 	l.ranAt = now
 	if err := l.tick(ctx, now); err != nil {

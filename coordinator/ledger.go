@@ -97,7 +97,7 @@ func (l *ledger) succeed(term uint64, former string, answered time.Time) {
 
 // graceOf is when the node's silence begins to count.
 func (l *ledger) graceOf(node string) time.Time {
-	if l.former != "" && node == l.former {
+	if node == l.former {
 		return l.graceFormer
 	}
 	return l.grace

@@ -71,14 +71,11 @@ func TestHoldRate(t *testing.T) {
 	p.holds.limit = time.Hour
 	p.holds.reading.Store(true)
 	must(t, p.holds.open())
-	conn, _ := w.raw()
-	mac := w.clusterMAC(shared())
 	from := clientOf(ownAll().Hash, 5, 0)
-	datagram, syn := udp(from, 80).Frames(w.clientMAC, mac)[0], tcp(from, nfttest.SYN).Frames(w.clientMAC, mac)[0]
-	send := func(n int, frame []byte) {
+	datagram, syn := w.flood(udp(from, 80)), w.flood(tcp(from, nfttest.SYN))
+	send := func(n int, one func()) {
 		for range n {
-			_, err := conn.WriteTo(frame, &packet.Addr{HardwareAddr: mac})
-			must(t, err)
+			one()
 		}
 	}
 	// More come in a time than may be held in it: the burst, and the rate.
