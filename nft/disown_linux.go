@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 
-	"github.com/ti-mo/conntrack"
 	"golang.org/x/sys/unix"
 
 	"earshot/hashmode"
@@ -25,16 +24,18 @@ func (p *Plane) Disown(services []Service, buckets map[string]hashmode.Set) erro
 	for _, a := range all {
 		byAddr[a.Addr] = a
 	}
-	return p.tracker.ask(func(c *conntrack.Conn) error {
-		flows, err := c.Dump(nil)
+	return p.tracker.ask(func(c *netfilter) error {
+		var gone [][]byte
+		err := c.list(func(f tracked, body []byte) {
+			if among(byAddr, buckets, f) {
+				gone = append(gone, append([]byte(nil), body...))
+			}
+		})
 		if err != nil {
 			return fmt.Errorf("list conntrack: %w", err)
 		}
-		for _, f := range flows {
-			if !among(byAddr, buckets, f) {
-				continue
-			}
-			if err := c.Delete(f); err != nil && !errors.Is(err, unix.ENOENT) {
+		for at := 0; at < len(gone); at += questionsAtOnce {
+			if err := c.forget(gone[at:min(at+questionsAtOnce, len(gone))]); err != nil {
 				return fmt.Errorf("delete a flow from conntrack: %w", err)
 			}
 		}
@@ -42,13 +43,27 @@ func (p *Plane) Disown(services []Service, buckets map[string]hashmode.Set) erro
 	})
 }
 
+// forget deletes listed flows from conntrack, by their messages' bodies. Those
+// that have ended since are none to delete.
+func (c *netfilter) forget(flows [][]byte) error {
+	var m []byte
+	for i, body := range flows {
+		m = appendDelete(m, uint32(i), body)
+	}
+	return c.converse(m, len(flows), func(_ int, kind uint16, body []byte) error {
+		if err := errorOf(body); kind == unix.NLMSG_ERROR && !errors.Is(err, unix.ENOENT) {
+			return err
+		}
+		return nil
+	})
+}
+
 // among reports whether a flow, not of TCP, is in one of the buckets.
-func among(byAddr map[netip.Addr]address, buckets map[string]hashmode.Set, f conntrack.Flow) bool {
-	key, protocol := keyOfTuple(f.TupleOrig), f.TupleOrig.Proto.Protocol
-	a, ours := byAddr[key.server.Addr()]
-	if !ours || protocol == unix.IPPROTO_TCP {
+func among(byAddr map[netip.Addr]address, buckets map[string]hashmode.Set, f tracked) bool {
+	a, ours := byAddr[f.original.server.Addr()]
+	if !ours || f.protocol == unix.IPPROTO_TCP {
 		return false
 	}
-	service, spec := a.decider(protocol, key.server.Port())
-	return buckets[service.Name].Has(spec.Bucket(key.client, key.server.Port()))
+	service, spec := a.decider(f.protocol, f.original.server.Port())
+	return buckets[service.Name].Has(spec.Bucket(f.original.client, f.original.server.Port()))
 }

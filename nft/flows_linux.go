@@ -5,8 +5,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/ti-mo/conntrack"
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"earshot/hashmode"
@@ -55,42 +53,37 @@ func (p *Plane) Flows(services []Service) (map[string]map[hashmode.Bucket]FlowCo
 	if err != nil {
 		return nil, err
 	}
-	counts := flowCounter{byAddr: map[netip.Addr]address{}, counts: map[string]map[hashmode.Bucket]FlowCount{}}
+	counts := flowCounter{byAddr: map[netip.Addr]address{}, counts: map[string]map[hashmode.Bucket]FlowCount{}, sockets: map[flowKey]uint8{}}
 	for _, a := range all {
 		counts.byAddr[a.Addr] = a
 		for _, s := range a.Services {
 			counts.counts[s.Name] = map[hashmode.Bucket]FlowCount{}
 		}
 	}
-	var flows []conntrack.Flow
-	var sockets []*netlink.Socket
-	err = p.tracker.ask(func(c *conntrack.Conn) (err error) {
-		flows, err = c.Dump(nil)
-		return err
+	// Conntrack first: a connection that begins in between has a socket.
+	err = p.tracker.ask(func(c *netfilter) error {
+		return c.list(func(f tracked, _ []byte) { counts.conntrack(f) })
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list conntrack: %w", err)
 	}
 	err = p.ns.do(func() error {
-		// A socket that listens on [::] has its IPv4 connections as AF_INET6.
 		for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-			some, err := netlink.SocketDiagTCP(family)
+			sockets, err := openSockets(family)
 			if err != nil {
-				return fmt.Errorf("list sockets: %w", err)
+				return err
 			}
-			sockets = append(sockets, some...)
+			for _, s := range sockets {
+				counts.sockets[s.ends] = s.state
+			}
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	counts.sockets = map[flowKey]uint8{}
-	for _, s := range sockets {
-		counts.sockets[keyOfSocket(s)] = s.State
-	}
-	for _, f := range flows {
-		counts.conntrack(f)
+	for _, f := range counts.open {
+		counts.connection(f)
 	}
 	for key, state := range counts.sockets {
 		counts.socket(key, state)
@@ -101,78 +94,49 @@ func (p *Plane) Flows(services []Service) (map[string]map[hashmode.Bucket]FlowCo
 type flowCounter struct {
 	byAddr map[netip.Addr]address
 	counts map[string]map[hashmode.Bucket]FlowCount
+	// open are the TCP connections by conntrack's word.
+	open []tracked
 	// sockets of this namespace with their states. What conntrack has listed
 	// is taken out.
 	sockets map[flowKey]uint8
 }
 
-// States of TCP in conntrack (enum tcp_conntrack).
-const (
-	ctEstablished = 3
-	ctFinWait     = 4
-	ctCloseWait   = 5
-	ctLastAck     = 6
-	ctTimeWait    = 7
-	ctClose       = 8
-)
+// conntrack counts what is not TCP, and keeps what is until the sockets are
+// known.
+func (c *flowCounter) conntrack(f tracked) {
+	_, to := c.byAddr[f.original.server.Addr()]
+	_, by := c.byAddr[f.reply.client.Addr()]
+	switch {
+	case !to && !by: // most of a router's flows
+	case f.protocol != unix.IPPROTO_TCP:
+		c.add(f.protocol, f.original, FlowCount{Other: 1, Oldest: f.began})
+	case f.state == 0 || f.state == ctTimeWait || f.state == ctClose: // a socket may still be there
+	default:
+		c.open = append(c.open, f)
+	}
+}
 
-func (c flowCounter) conntrack(f conntrack.Flow) {
-	key := keyOfTuple(f.TupleOrig)
-	if f.TupleOrig.Proto.Protocol != unix.IPPROTO_TCP {
-		c.add(f.TupleOrig.Proto.Protocol, key, FlowCount{Other: 1, Oldest: f.Timestamp.Start})
-		return
-	}
-	if f.ProtoInfo.TCP == nil {
-		return
-	}
+// connection counts a TCP connection that conntrack lists.
+func (c *flowCounter) connection(f tracked) {
 	// The end that answers, which differs from the original destination where
 	// others translate addresses.
-	local := flowKey{client: keyOfTuple(f.TupleReply).server, server: keyOfTuple(f.TupleReply).client}
+	local := flowKey{client: f.reply.server, server: f.reply.client}
 	_, socket := c.sockets[local]
-	here := local.server.Addr() == key.server.Addr()
-	switch state := f.ProtoInfo.TCP.State; {
-	case state == ctTimeWait || state == ctClose:
-		return // a socket may still be there
-	case state >= ctEstablished && here && !socket:
+	here := local.server.Addr() == f.original.server.Addr()
+	switch {
+	case f.state >= ctEstablished && here && !socket:
 		return // a late segment made conntrack believe in it again, for days
-	case state == ctFinWait || state == ctCloseWait || state == ctLastAck:
-		c.add(unix.IPPROTO_TCP, key, FlowCount{Closing: 1, Oldest: f.Timestamp.Start})
+	case f.state == ctFinWait || f.state == ctCloseWait || f.state == ctLastAck:
+		c.add(unix.IPPROTO_TCP, f.original, FlowCount{Closing: 1, Oldest: f.began})
 	default:
-		c.add(unix.IPPROTO_TCP, key, FlowCount{Active: 1, Oldest: f.Timestamp.Start})
+		c.add(unix.IPPROTO_TCP, f.original, FlowCount{Active: 1, Oldest: f.began})
 	}
 	delete(c.sockets, local)
 }
 
-func keyOfTuple(t conntrack.Tuple) flowKey {
-	return flowKey{
-		client: netip.AddrPortFrom(t.IP.SourceAddress, t.Proto.SourcePort),
-		server: netip.AddrPortFrom(t.IP.DestinationAddress, t.Proto.DestinationPort),
-	}
-}
-
-func keyOfSocket(s *netlink.Socket) flowKey {
-	local, _ := netip.AddrFromSlice(s.ID.Source)
-	remote, _ := netip.AddrFromSlice(s.ID.Destination)
-	return flowKey{
-		client: netip.AddrPortFrom(remote.Unmap(), s.ID.DestinationPort),
-		server: netip.AddrPortFrom(local.Unmap(), s.ID.SourcePort),
-	}
-}
-
-// States of TCP sockets (net/tcp_states.h).
-const (
-	tcpEstablished = 1
-	tcpSynRecv     = 3
-	tcpFinWait1    = 4
-	tcpFinWait2    = 5
-	tcpCloseWait   = 8
-	tcpLastAck     = 9
-	tcpClosing     = 11
-)
-
 // socket counts a connection that conntrack does not list: a half-closed one
 // outlives its entry (rule P16).
-func (c flowCounter) socket(key flowKey, state uint8) {
+func (c *flowCounter) socket(key flowKey, state uint8) {
 	switch state {
 	case tcpEstablished, tcpSynRecv:
 		c.add(unix.IPPROTO_TCP, key, FlowCount{Active: 1})
@@ -181,7 +145,7 @@ func (c flowCounter) socket(key flowKey, state uint8) {
 	}
 }
 
-func (c flowCounter) add(protocol uint8, key flowKey, one FlowCount) {
+func (c *flowCounter) add(protocol uint8, key flowKey, one FlowCount) {
 	a, ok := c.byAddr[key.server.Addr()]
 	// A connection of the node to itself never met the rules.
 	if !ok || key.client.Addr() == key.server.Addr() {

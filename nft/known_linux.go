@@ -11,38 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Messages and attributes of linux/netfilter/nfnetlink_conntrack.h.
-const (
-	conntrackSubsystem = 1 << 8 // NFNL_SUBSYS_CTNETLINK
-	messageFlow        = conntrackSubsystem
-	messageGetFlow     = conntrackSubsystem | 1
-
-	attrOriginal  = 1
-	attrProtoInfo = 4
-	attrTimeout   = 7
-
-	attrTupleIP    = 1
-	attrTupleProto = 2
-
-	attrSource4, attrDest4 = 1, 2
-	attrSource6, attrDest6 = 3, 4
-
-	attrProtoNumber           = 1
-	attrSourcePort            = 2
-	attrDestPort              = 3
-	attrICMPID                = 4 // type and code follow
-	attrICMP6ID               = 7
-	attrInfoTCP, attrTCPState = 1, 1
-)
-
 // questionsAtOnce is how many flows are asked about in one system call. The
 // answers, of a page each in the kernel's account, must fit into the socket's
 // buffer even where its size cannot be raised (212,992 bytes).
 const questionsAtOnce = 32
-
-// answerTimeout bounds the wait for answers, which are there when the
-// questions have been put.
-const answerTimeout = 5 * time.Second
 
 // flowFinder asks conntrack for flows, over a lasting connection.
 type flowFinder struct {
@@ -100,33 +72,18 @@ func (f *flowFinder) ask(flows []Flow, known []bool) error {
 		m = appendTuple(m, flow)
 		endMessage(m, start)
 	}
-	if err := errors.Join(f.conn.interruptAt(time.Now().Add(answerTimeout)), f.conn.send(m)); err != nil {
-		return err
-	}
-	var refused error
-	for left := len(flows); left > 0 && refused == nil; {
-		err := f.conn.receive(func(h unix.NlMsghdr, body []byte) bool {
-			if int(h.Seq) >= len(flows) {
-				refused = unix.EBADMSG
-				return false
+	return f.conn.converse(m, len(flows), func(i int, kind uint16, body []byte) error {
+		switch kind {
+		case messageFlow:
+			known[i] = lists(body, flows[i], f.forget)
+		case unix.NLMSG_ERROR:
+			// Conntrack has no such flow, or can have none (ICMP that asks nothing).
+			if err := errorOf(body); !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINVAL) {
+				return err
 			}
-			left--
-			switch h.Type {
-			case messageFlow:
-				known[h.Seq] = lists(body, flows[h.Seq], f.forget)
-			case unix.NLMSG_ERROR:
-				// Conntrack has no such flow, or can have none (ICMP that asks nothing).
-				if err := errorOf(body); !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINVAL) {
-					refused = err
-				}
-			}
-			return left > 0 && refused == nil
-		})
-		if err != nil {
-			return err
 		}
-	}
-	return refused
+		return nil
+	})
 }
 
 func (f *flowFinder) close() {
@@ -197,15 +154,7 @@ func lists(body []byte, f Flow, forget map[byte]time.Duration) bool {
 				left = time.Duration(binary.BigEndian.Uint32(data)) * time.Second
 			}
 		case attrProtoInfo:
-			eachAttribute(data, func(kind uint16, data []byte) {
-				if kind == attrInfoTCP {
-					eachAttribute(data, func(kind uint16, data []byte) {
-						if kind == attrTCPState && len(data) == 1 {
-							state = data[0]
-						}
-					})
-				}
-			})
+			state = stateOfTCP(data)
 		}
 	})
 	total, ended := forget[state]

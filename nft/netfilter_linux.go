@@ -81,6 +81,64 @@ func (c *netfilter) receive(take func(header unix.NlMsghdr, body []byte) (more b
 	return errors.Join(err, readErr)
 }
 
+// answerTimeout bounds the wait for answers, which are there when the questions
+// have been put, and for each part of a list.
+const answerTimeout = 5 * time.Second
+
+// converse puts n questions, whose messages are numbered from zero, and waits
+// for the answers, of one message each. What answer returns ends it, with
+// answers left on the connection.
+func (c *netfilter) converse(questions []byte, n int, answer func(number int, kind uint16, body []byte) error) error {
+	if err := errors.Join(c.interruptAt(time.Now().Add(answerTimeout)), c.send(questions)); err != nil {
+		return err
+	}
+	var refused error
+	for left := n; left > 0 && refused == nil; {
+		err := c.receive(func(h unix.NlMsghdr, body []byte) bool {
+			if int(h.Seq) >= n {
+				refused = unix.EBADMSG
+				return false
+			}
+			left--
+			refused = answer(int(h.Seq), h.Type, body)
+			return left > 0 && refused == nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return refused
+}
+
+// dump puts a question that is answered by a list, and gives each entry's
+// message to take.
+func (c *netfilter) dump(question []byte, take func(body []byte)) error {
+	if err := c.send(question); err != nil {
+		return err
+	}
+	var refused error
+	for more := true; more && refused == nil; {
+		if err := c.interruptAt(time.Now().Add(answerTimeout)); err != nil {
+			return err
+		}
+		err := c.receive(func(h unix.NlMsghdr, body []byte) bool {
+			switch h.Type {
+			case unix.NLMSG_DONE:
+				more = false
+			case unix.NLMSG_ERROR:
+				refused = errorOf(body)
+			default:
+				take(body)
+			}
+			return more && refused == nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return refused
+}
+
 // interruptAt makes receive return os.ErrDeadlineExceeded at that time.
 func (c *netfilter) interruptAt(t time.Time) error { return c.file.SetReadDeadline(t) }
 

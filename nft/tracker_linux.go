@@ -3,8 +3,6 @@ package nft
 import (
 	"fmt"
 	"sync"
-
-	"github.com/ti-mo/conntrack"
 )
 
 // tracker asks conntrack over a lasting connection. Whoever closes a netfilter
@@ -16,22 +14,19 @@ type tracker struct {
 	ns namespace
 
 	mu   sync.Mutex // guards conn
-	conn *conntrack.Conn
+	conn *netfilter
 }
 
 // ask calls f with the connection, and drops that if f fails.
-func (t *tracker) ask(f func(*conntrack.Conn) error) error {
+func (t *tracker) ask(f func(*netfilter) error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.conn == nil {
-		err := t.ns.do(func() (err error) {
-			t.conn, err = conntrack.Dial(nil)
-			return err
-		})
+		c, err := t.ns.dialNetfilter(receiveBuffer)
 		if err != nil {
-			t.conn = nil
 			return fmt.Errorf("open conntrack: %w", err)
 		}
+		t.conn = c
 	}
 	err := f(t.conn)
 	if err != nil {
@@ -51,6 +46,6 @@ func (t *tracker) close() {
 
 // hangUp closes the connection; the caller holds the lock.
 func (t *tracker) hangUp() {
-	_ = t.conn.Close() // nothing is lost with it
+	_ = t.conn.close() // nothing is lost with it
 	t.conn = nil
 }

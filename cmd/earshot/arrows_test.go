@@ -34,7 +34,6 @@ func fences() map[string]string {
 		"go.etcd.io/bbolt":                "raftstore",
 		"github.com/google/nftables":      "nft",
 		"github.com/mdlayher/":            "nft",
-		"github.com/ti-mo/":               "nft",
 		"github.com/florianl/":            "nft",
 		"github.com/miekg/dns":            "coordinator",
 		"github.com/vishvananda/":         "nft",
