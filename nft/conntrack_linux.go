@@ -88,6 +88,18 @@ type tracked struct {
 	began    time.Time // zero where the kernel does not say
 }
 
+// fromClient is the flow as packets to a shared address have it. A server may
+// begin one: TFTP's answers come from a port of their own, and others keep the
+// client's firewall open. TCP's that it begins are its own.
+func (f tracked) fromClient(shared map[netip.Addr]address) flowKey {
+	_, to := shared[f.original.server.Addr()]
+	_, from := shared[f.original.client.Addr()]
+	if from && !to && f.protocol != unix.IPPROTO_TCP {
+		return flowKey{client: f.original.server, server: f.original.client}
+	}
+	return f.original
+}
+
 // list gives all flows that conntrack has to take, each with the message's body
 // that tells of it, which is valid for as long as take runs. They are read one
 // by one and not kept: a busy server has a hundred thousand of them, most of

@@ -60,10 +60,11 @@ func (c *netfilter) forget(flows [][]byte) error {
 
 // among reports whether a flow, not of TCP, is in one of the buckets.
 func among(byAddr map[netip.Addr]address, buckets map[string]hashmode.Set, f tracked) bool {
-	a, ours := byAddr[f.original.server.Addr()]
+	key := f.fromClient(byAddr)
+	a, ours := byAddr[key.server.Addr()]
 	if !ours || f.protocol == unix.IPPROTO_TCP {
 		return false
 	}
-	service, spec := a.decider(f.protocol, f.original.server.Port())
-	return buckets[service.Name].Has(spec.Bucket(f.original.client, f.original.server.Port()))
+	service, spec := a.decider(f.protocol, key.server.Port())
+	return buckets[service.Name].Has(spec.Bucket(key.client, key.server.Port()))
 }

@@ -44,7 +44,7 @@ type flowKey struct {
 
 // Flows counts the flows per service and bucket that this node has, in
 // whatever state the bucket is: those in conntrack whose original destination
-// is the shared address, and TCP sockets that conntrack does not list (any
+// is the shared address, those but of TCP that began there, and TCP sockets that conntrack does not list (any
 // more). A connection that ends here by conntrack's word alone, without a
 // socket, is not counted once it was established. A flow belongs to the
 // service that decides about its packets.
@@ -104,12 +104,13 @@ type flowCounter struct {
 // conntrack counts what is not TCP, and keeps what is until the sockets are
 // known.
 func (c *flowCounter) conntrack(f tracked) {
-	_, to := c.byAddr[f.original.server.Addr()]
+	key := f.fromClient(c.byAddr)
+	_, to := c.byAddr[key.server.Addr()]
 	_, by := c.byAddr[f.reply.client.Addr()]
 	switch {
 	case !to && !by: // most of a router's flows
 	case f.protocol != unix.IPPROTO_TCP:
-		c.add(f.protocol, f.original, FlowCount{Other: 1, Oldest: f.began})
+		c.add(f.protocol, key, FlowCount{Other: 1, Oldest: f.began})
 	case f.state == 0 || f.state == ctTimeWait || f.state == ctClose: // a socket may still be there
 	default:
 		c.open = append(c.open, f)

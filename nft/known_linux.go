@@ -28,7 +28,7 @@ type flowFinder struct {
 }
 
 // Known reports for each flow whether this node has it: whether conntrack
-// lists it in this direction and, for TCP, not in TIME_WAIT or CLOSE for longer
+// lists it and, for TCP, as begun by the client, and not in TIME_WAIT or CLOSE for longer
 // than HoldLimit: a SYN that was held may have been answered here and its
 // connection closed meanwhile, while a later one opens another. Flows in a
 // conntrack zone other than 0 are not found.
@@ -141,14 +141,16 @@ func appendTuple(m []byte, f Flow) []byte {
 }
 
 // lists reports whether conntrack's answer is the flow itself: it also finds
-// those whose answers look like it. Of TCP it must be open, or have been just
+// those whose answers look like it. Of TCP it must be the client's and open, or have been just
 // now; forget is how long it would be remembered from its end.
 func lists(body []byte, f Flow, forget map[byte]time.Duration) bool {
-	same, state, left := false, byte(0), time.Duration(0)
+	// Of other protocols it may be one that the server began: its packets come in
+	// by the same rule.
+	same, state, left := f.Protocol != TCP, byte(0), time.Duration(0)
 	eachAttribute(body[min(netfilterHeader, len(body)):], func(kind uint16, data []byte) {
 		switch kind {
 		case attrOriginal:
-			same = sameTuple(data, f)
+			same = same || sameClient(data, f)
 		case attrTimeout:
 			if len(data) == 4 {
 				left = time.Duration(binary.BigEndian.Uint32(data)) * time.Second
@@ -177,20 +179,8 @@ func (n namespace) memoryOfTCP() map[byte]time.Duration {
 	return forget
 }
 
-// sameTuple compares what both directions of a flow differ in: where it comes
-// from, and for ICMP also what it is.
-func sameTuple(tuple []byte, f Flow) bool {
-	same := false
-	eachAttribute(tuple, func(kind uint16, data []byte) {
-		if kind != attrTupleIP {
-			return
-		}
-		eachAttribute(data, func(kind uint16, data []byte) {
-			if kind == attrSource4 || kind == attrSource6 {
-				addr, ok := netip.AddrFromSlice(data)
-				same = ok && addr == f.Client.Addr()
-			}
-		})
-	})
-	return same
+// sameClient reports whether the client began the flow.
+func sameClient(tuple []byte, f Flow) bool {
+	_, key := readTuple(tuple)
+	return key.client.Addr() == f.Client.Addr()
 }

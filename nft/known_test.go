@@ -2,6 +2,7 @@ package nft
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -59,8 +60,8 @@ func TestKnown(t *testing.T) {
 				other.Client = netip.AddrPortFrom(f.Client.Addr(), f.Client.Port()+1000)
 			case 1:
 				other.Protocol = TCP
-			case 2: // the answers' direction
-				other.Client, other.Server = f.Server, f.Client
+			case 2:
+				other.Client = netip.AddrPortFrom(remote(v6, uint32(5000+i)), f.Client.Port())
 			case 3:
 				other.Server = netip.AddrPortFrom(f.Server.Addr(), 81)
 			}
@@ -320,6 +321,42 @@ func TestDisown(t *testing.T) {
 			if known[0] == gone.Has(b) || !known[1] {
 				t.Errorf("bucket %d: its datagrams' flow is known: %v; the connection of bucket 3: %v", b, known[0], known[1])
 			}
+		}
+	})
+}
+
+// A flow that the server began is this node's as much as any other, but for
+// TCP's: the client's packets are let in by the same rule.
+func TestFlowsThatTheServerBegan(t *testing.T) {
+	eachIP(t, func(t *testing.T, v6 bool) {
+		w := newWorld(t)
+		p := w.plane()
+		s := webOf(v6, all16(), hashmode.Set{}, hashmode.Set{})
+		leased(t, p, 1, s)
+		client := netip.AddrPortFrom(remote(v6, 9), 4000)
+		w.node.Do(func() {
+			conn, err := net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(sharedOf(v6), 80)), net.UDPAddrFromAddrPort(client))
+			must(t, err)
+			defer conn.Close()
+			_, err = conn.Write([]byte("block 1"))
+			must(t, err)
+		})
+		flow := flowOf(udp(client, 80))
+		known := func() bool {
+			k, err := p.Known([]Flow{flow})
+			must(t, err)
+			return k[0]
+		}
+		eventually(t, "known", known)
+		bucket := s.Hash.Bucket(client, 80)
+		flows, err := p.Flows([]Service{s})
+		must(t, err)
+		if got := flows[s.Name][bucket]; got.Other != 1 {
+			t.Errorf("flows %v", flows)
+		}
+		must(t, p.Disown([]Service{s}, map[string]hashmode.Set{s.Name: hashmode.NewSet(bucket)}))
+		if known() {
+			t.Error("disowned, and known")
 		}
 	})
 }
