@@ -19,12 +19,13 @@ type asked struct {
 
 // exchange is a question and everything that came back.
 type exchange struct {
-	first     time.Time       // when it was asked
-	times     int             // how often it was asked; TCP repeats itself
-	answered  time.Time       // at first
-	openings  map[string]int  // SYN-ACKs, datagrams, echo replies, resets and errors, per node
-	sequences map[uint32]bool // of the SYN-ACKs
-	speakers  map[string]bool // nodes that sent anything
+	first     time.Time            // when it was asked
+	times     int                  // how often it was asked; TCP repeats itself
+	answered  time.Time            // at first
+	openings  map[string]int       // SYN-ACKs, datagrams, echo replies, resets and errors, per node
+	began     map[string]time.Time // the first of them, per node
+	sequences map[uint32]bool      // of the SYN-ACKs
+	speakers  map[string]bool      // nodes that sent anything
 }
 
 // ledger keeps the questions of one client. It is not safe for concurrent use.
@@ -64,7 +65,7 @@ func (l *ledger) out(f frame) {
 	}
 	x := l.exchanges[key]
 	if x == nil {
-		x = &exchange{first: time.Now(), openings: map[string]int{}, sequences: map[uint32]bool{}, speakers: map[string]bool{}}
+		x = &exchange{first: time.Now(), openings: map[string]int{}, began: map[string]time.Time{}, sequences: map[uint32]bool{}, speakers: map[string]bool{}}
 		l.exchanges[key] = x
 	}
 	x.times++
@@ -98,7 +99,9 @@ func (l *ledger) in(f frame, node string) {
 		x.sequences[f.sequence] = true
 	}
 	if f.proto != TCP || synAck || f.flags&flagRST != 0 && len(x.openings) == 0 {
-		x.openings[node]++
+		if x.openings[node]++; x.openings[node] == 1 {
+			x.began[node] = time.Now()
+		}
 		if x.answered.IsZero() {
 			x.answered = time.Now()
 		}
@@ -109,13 +112,22 @@ func (l *ledger) in(f frame, node string) {
 func (x *exchange) twice(key asked) string {
 	switch {
 	case len(x.openings) > 1:
-		return fmt.Sprintf("answered by %s", join(x.openings))
+		return "answered by " + x.answers()
 	case len(x.sequences) > 1:
 		return fmt.Sprintf("%d SYN-ACKs with different sequence numbers from %s", len(x.sequences), join(x.openings))
 	case key.proto != TCP && total(x.openings) > x.times:
 		return fmt.Sprintf("asked %d times, answered %d times by %s", x.times, total(x.openings), join(x.openings))
 	}
 	return ""
+}
+
+// answers lists who answered, and when at first after the question.
+func (x *exchange) answers() string {
+	var all []string
+	for _, node := range slices.Sorted(maps.Keys(x.openings)) {
+		all = append(all, fmt.Sprintf("%s after %v", node, x.began[node].Sub(x.first).Round(100*time.Microsecond)))
+	}
+	return strings.Join(all, " and ")
 }
 
 // join lists the keys of a map.
