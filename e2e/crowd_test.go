@@ -74,12 +74,13 @@ func gather(t *testing.T, l *lab.Lab, at netip.Addr) *crowd {
 	if at.Is6() {
 		sources = []netip.Addr{l.Clients[0].Port.IPv6}
 	}
-	each := 10
+	each, often := 10, time.Duration(1)
 	if *movesLong {
-		each = 60
+		each, often = 60, 4 // the new connections are the load
 	}
 	start := func(what string, p load.Plan, port uint16) *load.Run {
 		p.Target, p.Sources, p.Timeout = netip.AddrPortFrom(at, port), sources, 10*time.Second
+		p.Interval *= often
 		if p.Rate == 0 {
 			p.Rate, p.Count = 200, each
 		}
@@ -89,7 +90,7 @@ func gather(t *testing.T, l *lab.Lab, at netip.Addr) *crowd {
 		}
 		return run
 	}
-	start("busy", load.Plan{Kind: load.Hold}, webPort)
+	start("busy", load.Plan{Kind: load.Hold, Interval: 100 * time.Millisecond}, webPort)
 	start("idle", load.Plan{Kind: load.Hold, Interval: time.Hour}, webPort)
 	start("WebSocket", load.Plan{Kind: load.WebSocket, Interval: 300 * time.Millisecond}, webPort)
 	start("interactive", load.Plan{Kind: load.Keys, Interval: 150 * time.Millisecond}, talkPort)

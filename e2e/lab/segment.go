@@ -44,6 +44,10 @@ func newSegment(fabric *Namespace, s Segment, snooping bool) (*Segment, error) {
 		if err := netlink.LinkAdd(bridge); err != nil {
 			return err
 		}
+		// With br_netfilter, each frame would pass the switch's own firewall.
+		for _, family := range []string{"ip", "ip6", "arp"} {
+			_ = writeSysctl("net/bridge/bridge-nf-call-"+family+"tables", "0") // costs time, no more
+		}
 		return netlink.LinkSetUp(bridge)
 	})
 	if err == nil && snooping {
