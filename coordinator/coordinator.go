@@ -14,7 +14,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -104,7 +103,7 @@ type Coordinator struct {
 func New(cfg Config, store Store, kernel Kernel, peers Peers, log *slog.Logger) *Coordinator {
 	c := &Coordinator{
 		cfg: cfg, store: store, kernel: kernel, peers: peers, log: log,
-		process: time.Now().UnixNano(), news: newNews(), heard: newHearsay(cfg.Node, time.Now()), counted: newCounted(),
+		process: store.Process(), news: newNews(), heard: newHearsay(cfg.Node, time.Now()), counted: newCounted(),
 	}
 	interfaces := map[string]string{}
 	for _, d := range cfg.Services {
@@ -129,9 +128,8 @@ func New(cfg Config, store Store, kernel Kernel, peers Peers, log *slog.Logger) 
 		onChange: func() { c.tenant.renewNow() },
 	}
 	c.reconciler.fitness = c.fitness
-	held := c.reconciler.held.Load
 	c.tenant = &tenant{
-		timing: cfg.Timing, kernel: kernel, log: log, held: held, ask: c.askForLease,
+		timing: cfg.Timing, kernel: kernel, log: log, held: c.held, ask: c.askForLease,
 		request: c.renewal, learn: c.news.learn, gained: c.announce, wake: make(chan struct{}, 1),
 	}
 	c.reconciler.leased = c.tenant.granted
@@ -215,73 +213,22 @@ func (c *Coordinator) Run(ctx context.Context, control net.Listener, ready func(
 }
 
 // Admit decides whether a server with a new disk may take over a node's name:
-// not while the node that has it may be alive.
-func (c *Coordinator) Admit(_ context.Context, j raftstore.Join) error {
+// not while the node that has it may be alive. From then on that one is granted
+// nothing, until settled says what became of it.
+func (c *Coordinator) Admit(_ context.Context, j raftstore.Join) (settled func(error), err error) {
 	n, known := c.store.State().Nodes[j.Name]
-	if known && n.ServerID != j.ServerID && !n.Failed && c.leader.ledger.alive(time.Now(), c.store.Leadership().Term, j.Name) {
-		return fmt.Errorf("%w: %s, at %s, is alive", raftstore.ErrNameTaken, j.Name, n.Listen)
+	if !known || n.ServerID == j.ServerID {
+		return func(error) {}, nil
 	}
-	return nil
-}
-
-// level is how far this node's kernel is.
-func (c *Coordinator) level() level {
-	return level{Held: c.reconciler.held.Load(), Released: c.release.told()}
-}
-
-// mapHeld passes on that the kernel holds a newer map: to a grant that waits
-// for it, to the leader, and to the former owners of buckets, who go on
-// answering until then.
-func (c *Coordinator) mapHeld(held uint64) {
-	c.tenant.mapHeld(held)
-	c.spread(func(slot raftstore.Slot) []string {
-		if slot.Owner == c.cfg.Node {
-			return slot.From
-		}
-		return nil
-	})
-}
-
-// released passes on that more is released: to the leader and to the new
-// owners, who wait for it (rule P13).
-func (c *Coordinator) released(uint64) {
-	signal(c.drainer.wake)
-	c.spread(func(slot raftstore.Slot) []string {
-		if slices.Contains(slot.From, c.cfg.Node) {
-			return []string{slot.Owner}
-		}
-		return nil
-	})
-}
-
-// spread tells this node's level to the leader and to the nodes that are named
-// for some slot. Whom it does not reach, the leader tells.
-func (c *Coordinator) spread(to func(raftstore.Slot) []string) {
-	mine := c.level()
-	c.news.learn(levels{c.cfg.Node: mine})
-	c.tenant.renewNow()
-	st := c.store.State()
-	names := map[string]bool{}
-	for _, v := range st.Services {
-		for _, slot := range v.Map {
-			for _, name := range to(slot) {
-				names[name] = true
-			}
-		}
+	if err := c.leader.ledger.supersede(time.Now(), j.Term, n); err != nil {
+		return nil, fmt.Errorf("%w: %s, at %s, is alive: %w", raftstore.ErrNameTaken, j.Name, n.Listen, err)
 	}
-	delete(names, c.cfg.Node)
-	for name := range names {
-		addr := st.Nodes[name].Listen
-		go func() {
-			ctx, cancel := context.WithTimeout(context.Background(), c.cfg.Timing.Lease)
-			defer cancel()
-			err := c.peers.Call(ctx, addr, pathHeld, heldNews{c.cfg.Node, mine}, nil)
-			if err != nil {
-				c.log.Debug("level not told directly; the leader tells it", "to", name, "error", err)
-			}
-		}()
-	}
-	signal(c.leader.wake)
+	return func(err error) {
+		// What may still come through ends with the term, at the latest.
+		if !errors.Is(err, raftstore.ErrUnknown) {
+			c.leader.ledger.pardon(j.Name)
+		}
+	}, nil
 }
 
 // renewal is what this node says of itself to the leader.
@@ -291,7 +238,7 @@ func (c *Coordinator) renewal() renewal {
 	return renewal{
 		Node: c.cfg.Node, ServerID: c.store.ServerID(), Process: c.process, Number: number,
 		level: c.level(), Version: c.cfg.Version, Problems: c.problems(), Unfit: unfit, Spare: spare,
-		Profile: c.profile(), Queue: c.queue(time.Now()),
+		Lease: c.cfg.Timing.Lease, Profile: c.profile(), Queue: c.queue(time.Now()),
 	}
 }
 

@@ -284,6 +284,7 @@ func (s *modelStore) Vote(context.Context, raftstore.Server, bool) error { retur
 func (s *modelStore) Expel(context.Context, string) error { return nil }
 
 func (s *modelStore) ServerID() string { return "id-a" }
+func (s *modelStore) Process() int64   { return time.Now().UnixNano() }
 
 func (s *modelStore) Transfer(context.Context) error { return nil }
 

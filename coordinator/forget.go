@@ -67,7 +67,9 @@ func (l *leader) forgetOnce(ctx context.Context, node string) error {
 	err := l.commit(ctx, raftstore.Command{Forget: &raftstore.Forget{
 		Node: node, Term: lead.Term, Epoch: st.Epoch, Moves: deathPlan(st, node),
 	}})
-	if err == nil || !errors.Is(err, raftstore.ErrUnknown) {
+	if errors.Is(err, raftstore.ErrUnknown) {
+		l.ledger.waver(node, st.Epoch)
+	} else {
 		l.ledger.pardon(node)
 	}
 	if err != nil {
@@ -96,7 +98,7 @@ func (l *ledger) condemn(now time.Time, term uint64, n raftstore.Node) error {
 		return raftstore.ErrAlive
 	case t.judged:
 		return ErrJudged
-	case now.Before(t.until), now.Before(l.graceOf(n.Name)):
+	case now.Before(t.until), now.Before(l.graceOf(n)):
 		return errMayLive
 	}
 	t.judged = true

@@ -152,7 +152,11 @@ func (l *leader) begin(ctx context.Context, lead raftstore.Leadership, now time.
 // succeed finds out when the leaders before could last grant a lease. It asks
 // until the wait from the election is over anyway (rule P6).
 func (l *leader) succeed(ctx context.Context, term uint64) {
-	ctx, cancel := context.WithTimeout(ctx, l.timing.patience(l.timing.Lease))
+	wait := l.timing.Lease
+	for _, n := range l.store.State().Nodes {
+		wait = max(wait, n.Lease)
+	}
+	ctx, cancel := context.WithTimeout(ctx, l.timing.patience(wait))
 	defer cancel()
 	for l.leadsIn(term) {
 		answered, err := l.quorum.lastAnswer(term)
@@ -273,7 +277,7 @@ func deathPlan(st *raftstore.State, node string) []raftstore.Move {
 func (l *leader) welcome(ctx context.Context, now time.Time) {
 	st := l.store.State()
 	for _, name := range l.ledger.rested(st) {
-		l.try(ctx, raftstore.Command{Rest: &raftstore.Rest{Node: name}})
+		l.endRest(ctx, st.Nodes[name])
 	}
 	if f, found := l.ledger.fitness(now, st); found {
 		l.log.Warn("node can serve other services than before", "node", f.Node, "unfit", f.Unfit)
@@ -285,6 +289,16 @@ func (l *leader) welcome(ctx context.Context, now time.Time) {
 	for _, name := range l.ledger.returned(now, st) {
 		l.log.Info("node is back", "node", name)
 		l.try(ctx, raftstore.Command{Return: &raftstore.Return{Node: name, Term: l.term}})
+	}
+}
+
+// endRest commits that the rest is over that the state tells of, and no later
+// one: the node may have begun to stop again.
+func (l *leader) endRest(ctx context.Context, n raftstore.Node) {
+	over := raftstore.Rest{Node: n.Name, By: n.RestBy}
+	if err := l.commit(ctx, raftstore.Command{Rest: &over}); errors.Is(err, raftstore.ErrOldMember) {
+		over.By = 0
+		l.try(ctx, raftstore.Command{Rest: &over})
 	}
 }
 

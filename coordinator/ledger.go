@@ -20,6 +20,7 @@ var (
 	ErrBehind    = errors.New("the node does not follow the cluster's state")
 	ErrUnreached = errors.New("the node does not get, or cannot take, the leases that it is granted")
 	ErrStuck     = errors.New("the leader cannot commit")
+	ErrUntold    = errors.New("the length of the node's lease is not in the cluster's state yet")
 )
 
 // ledger is a leader's account of the leases of one term. Granting a lease
@@ -35,12 +36,12 @@ type ledger struct {
 	ready  bool   // an entry of the term is applied (rule P3)
 	looked bool   // all nodes were looked at: who is new now has joined
 	stuck  bool   // a proof of committing is overdue (rule P10)
-	// grace is when leases of earlier terms are over, and silence begins to
-	// count (rule P6); graceFormer is that of the leader before, which is known
-	// better and is not before respite.
-	grace, graceFormer, respite time.Time
-	former                      string
-	tenants                     map[string]*tenancy
+	// Leases of earlier terms were granted before elected, and those of the
+	// leader before, former, to itself not after answered. Nobody is judged
+	// before respite (rule P6).
+	elected, answered, respite time.Time
+	former                     string
+	tenants                    map[string]*tenancy
 }
 
 // tenancy is what the leader knows of one node's lease.
@@ -48,7 +49,10 @@ type tenancy struct {
 	serverID string
 	until    time.Time // the node may hold a lease until then
 	judged   bool
-	held     uint64
+	// doubt is the epoch from which a judgement was planned whose command may
+	// still come through. In another epoch it never will. Zero: no such doubt.
+	doubt uint64
+	held  uint64
 	// The node has to hold the map of index due, which was applied here at
 	// dueSince (rule P5).
 	due      uint64
@@ -60,6 +64,7 @@ type tenancy struct {
 	process     int64
 	number      uint64 // of its newest renewal
 	resting     bool   // the node's kernel may hold a restart lease still
+	lease       time.Duration
 	version     string
 	problems    []string
 	unfit       map[string]string
@@ -68,39 +73,6 @@ type tenancy struct {
 	profile     *profile
 	conduct     conduct
 	queue       float64
-}
-
-// begin starts the account of a term. Whoever led before may have granted
-// leases until just now, for all that is known yet, so silence counts from
-// then on only (rule P6). Leases for a restart are in the state.
-func (l *ledger) begin(term uint64, now time.Time, extra time.Duration) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.term, l.ready, l.looked, l.stuck = term, false, false, false
-	l.tenants = map[string]*tenancy{}
-	l.grace = now.Add(l.timing.patience(l.timing.Lease) + extra)
-	l.former, l.respite = "", now.Add(l.timing.Respite+extra)
-}
-
-// succeed takes in when a majority last answered a leader before the term: no
-// lease was asked for later, so that all are over sooner than grace. That is for
-// the leader before alone, which is most likely dead. The others live, and have
-// to be heard first, by a leader that all of them ask at once.
-func (l *ledger) succeed(term uint64, former string, answered time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	over := answered.Add(l.timing.patience(l.timing.Lease))
-	if l.term == term && over.Before(l.grace) {
-		l.former, l.graceFormer = former, latest(l.respite, over)
-	}
-}
-
-// graceOf is when the node's silence begins to count.
-func (l *ledger) graceOf(node string) time.Time {
-	if node == l.former {
-		return l.graceFormer
-	}
-	return l.grace
 }
 
 // end closes the account: nothing is granted or judged.
@@ -122,13 +94,6 @@ func (l *ledger) setStuck(stuck bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.stuck = stuck
-}
-
-// delay postpones every judgement: the leader itself was not running.
-func (l *ledger) delay(until time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.grace, l.graceFormer, l.respite = latest(l.grace, until), latest(l.graceFormer, until), latest(l.respite, until)
 }
 
 // grant enters a lease for the asking node and returns its bound, which last
@@ -154,16 +119,20 @@ func (l *ledger) grant(now time.Time, term uint64, st *raftstore.State, r renewa
 	if t.judged {
 		return 0, ErrJudged
 	}
-	t.hear(now, r, st.Index, l.timing.Lease)
-	if now.Sub(t.dueSince) > l.timing.Lease {
+	lease := l.leaseOf(n)
+	t.hear(now, r, st.Index, lease)
+	if err := l.known(n, r); err != nil {
+		return 0, err
+	}
+	if now.Sub(t.dueSince) > lease {
 		return 0, fmt.Errorf("%w: it holds map %d, %d is due", ErrBehind, t.held, t.due)
 	}
 	// One that is judged dead may have leases: it opens nothing by them, and
 	// is to show that they reach it.
-	if t.silent() && now.Sub(t.silentSince) > l.timing.Lease && !n.Failed {
+	if t.silent() && now.Sub(t.silentSince) > lease && !n.Failed {
 		return 0, ErrUnreached
 	}
-	until := now.Add(l.timing.patience(max(rest, l.timing.Lease)))
+	until := now.Add(l.timing.patience(max(rest, lease)))
 	if until.After(t.until) || awake(n, r.Process, r.Resting) {
 		t.until = until
 	}
@@ -176,11 +145,11 @@ func (l *ledger) tenant(now time.Time, n raftstore.Node) *tenancy {
 	if t == nil || t.serverID != n.ServerID {
 		t = &tenancy{serverID: n.ServerID}
 		if n.Rest > 0 {
-			// An earlier leader granted it, before the grace at the latest.
-			t.until = l.grace.Add(l.timing.patience(n.Rest))
+			// An earlier leader granted it, before this one was elected.
+			t.until = latest(l.respite, l.elected.Add(l.patienceFor(n))).Add(l.timing.patience(n.Rest))
 		} else if l.looked {
 			// It has just joined, and has a lease's time to be heard.
-			t.until = now.Add(l.timing.patience(l.timing.Lease))
+			t.until = now.Add(l.patienceFor(n))
 		}
 		l.tenants[n.Name] = t
 	}
@@ -204,7 +173,7 @@ func (t *tenancy) hear(now time.Time, r renewal, applied uint64, lease time.Dura
 		t.profile, t.queue = r.Profile, r.Queue
 		t.number = r.Number
 	}
-	t.process, t.resting = r.Process, r.Resting
+	t.process, t.resting, t.lease = r.Process, r.Resting, r.Lease
 	if t.held >= t.due || t.dueSince.IsZero() {
 		t.due, t.dueSince = applied, now
 	}
@@ -231,7 +200,10 @@ func (l *ledger) judge(now time.Time, st *raftstore.State) []string {
 	for _, name := range st.NodeNames() {
 		n := st.Nodes[name]
 		t := l.tenant(now, n)
-		if !n.Failed && !t.judged && now.After(t.until) && now.After(l.graceOf(name)) {
+		if t.judged && t.doubt != 0 && t.doubt != st.Epoch {
+			t.judged, t.doubt = false, 0
+		}
+		if !n.Failed && !t.judged && now.After(t.until) && now.After(l.graceOf(n)) {
 			t.judged = true
 			dead = append(dead, name)
 		}
@@ -253,7 +225,7 @@ func (l *ledger) due(now time.Time, st *raftstore.State) (at time.Time, any bool
 		if t == nil || t.judged || n.Failed {
 			continue
 		}
-		if until := latest(t.until, l.graceOf(name)); until.After(now) && (!any || until.Before(at)) {
+		if until := latest(t.until, l.graceOf(n)); until.After(now) && (!any || until.Before(at)) {
 			at, any = until, true
 		}
 	}
@@ -265,7 +237,17 @@ func (l *ledger) pardon(node string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if t := l.tenants[node]; t != nil {
-		t.judged = false
+		t.judged, t.doubt = false, 0
+	}
+}
+
+// waver says that a judgement stands until the state has another epoch than
+// the one that its command was planned from: that may still come through.
+func (l *ledger) waver(node string, epoch uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if t := l.tenants[node]; t != nil {
+		t.doubt = epoch
 	}
 }
 
@@ -364,22 +346,4 @@ func (l *ledger) accounts(now time.Time) map[string]account {
 		all[name] = account{left: left, version: t.version, problems: t.problems}
 	}
 	return all
-}
-
-// alive reports whether the node with this name may hold a lease, or may have
-// been granted one by the leader before. A leader that has not taken office in
-// the term cannot tell.
-func (l *ledger) alive(now time.Time, term uint64, node string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	t := l.tenants[node]
-	return !l.ready || l.term != term || now.Before(l.graceOf(node)) || t != nil && now.Before(t.until)
-}
-
-// latest returns the later of two times.
-func latest(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }

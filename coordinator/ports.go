@@ -32,6 +32,9 @@ type Store interface {
 	// Expel takes a server out of the Raft cluster; on the leader only.
 	Expel(ctx context.Context, id string) error
 	ServerID() string
+	// Process is the number of this process, greater than those of the node's
+	// before.
+	Process() int64
 	// Transfer hands the leadership over, if it is ours.
 	Transfer(ctx context.Context) error
 	// Resign has the others hear no leader here any more, whatever this one's

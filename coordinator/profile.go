@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -43,7 +44,7 @@ func (p profile) of(n raftstore.Node) raftstore.Profile {
 
 // differs reports that the state has it otherwise.
 func differs(p raftstore.Profile, n raftstore.Node) bool {
-	return p.Weight != n.Weight || !maps.Equal(p.Prefer, n.Prefer)
+	return p.Weight != n.Weight || !maps.Equal(p.Prefer, n.Prefer) || p.Lease > 0 && p.Lease != n.Lease
 }
 
 // profiles lists, by name, what nodes with a lease say of themselves that the
@@ -57,7 +58,11 @@ func (l *ledger) profiles(now time.Time, st *raftstore.State) []raftstore.Profil
 		if !known || n.ServerID != t.serverID || t.profile == nil || !now.Before(t.until) {
 			continue
 		}
-		if p := t.profile.of(n); differs(p, n) {
+		p := t.profile.of(n)
+		if t.lease > n.Lease || !t.resting { // a restart may find a longer one in the kernel
+			p.Lease = t.lease
+		}
+		if differs(p, n) {
 			all = append(all, p)
 		}
 	}
@@ -69,8 +74,15 @@ func (l *ledger) profiles(now time.Time, st *raftstore.State) []raftstore.Profil
 func (l *leader) enroll(ctx context.Context, now time.Time) {
 	for _, p := range l.ledger.profiles(now, l.store.State()) {
 		// With an older member it cannot be committed: a join tells it then.
-		if err := l.commit(ctx, raftstore.Command{Profile: &p}); err == nil {
-			l.log.Info("node has another weight or preference", "node", p.Node, "weight", p.Weight, "prefer", p.Prefer)
+		err := l.commit(ctx, raftstore.Command{Profile: &p})
+		if errors.Is(err, raftstore.ErrOldMember) {
+			p.Lease = 0
+			if differs(p, l.store.State().Nodes[p.Node]) {
+				err = l.commit(ctx, raftstore.Command{Profile: &p})
+			}
+		}
+		if err == nil {
+			l.log.Info("node has another weight, preference or lease", "node", p.Node, "weight", p.Weight, "prefer", p.Prefer, "lease", p.Lease)
 		}
 	}
 }

@@ -35,6 +35,9 @@ type renewal struct {
 	level
 	// Rest asks for a restart lease of this length; zero for an ordinary one.
 	Rest time.Duration `json:"rest,omitempty"`
+	// Lease is how long the node answers by an ordinary one; zero from a node of
+	// an older version.
+	Lease time.Duration `json:"lease,omitempty"`
 	// Resting: the node's kernel may still hold a restart lease.
 	Resting bool `json:"resting,omitempty"`
 	// Silent: the node had no lease when it asked.

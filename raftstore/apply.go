@@ -33,7 +33,7 @@ func (s *State) apply(index, term uint64, c Command) (bool, error) {
 	case c.Tick != nil:
 		return false, nil
 	case c.Join != nil:
-		return s.join(index, *c.Join)
+		return s.join(index, term, *c.Join)
 	case c.Define != nil:
 		return s.define(*c.Define)
 	case c.Wish != nil:
@@ -82,14 +82,17 @@ func (s *State) service(name string) (Service, error) {
 	return v, nil
 }
 
-func (s *State) join(index uint64, c Join) (bool, error) {
+func (s *State) join(index, term uint64, c Join) (bool, error) {
 	if c.Name == "" || c.ServerID == "" {
 		return false, fmt.Errorf("join: %w: no name or id", ErrCommand)
 	}
 	old, known := s.Nodes[c.Name]
+	if c.Term > 0 && c.Term != term {
+		return false, fmt.Errorf("join of %s in another's place: %w (%d, now %d)", c.Name, ErrTerm, c.Term, term)
+	}
 	n := old
 	n.Name, n.ServerID, n.Listen, n.Weight = c.Name, c.ServerID, c.Listen, c.Weight
-	n.Witness, n.Reads, n.NoQueue = c.Witness, c.Reads, c.NoQueue
+	n.Witness, n.Reads, n.NoQueue, n.Lease = c.Witness, c.Reads, c.NoQueue, c.lease(old)
 	if known && n.equal(old) {
 		return false, nil
 	}
@@ -350,6 +353,9 @@ func (s *State) rest(c Rest) (bool, error) {
 	n, err := s.node(c.Node)
 	if err != nil {
 		return false, err
+	}
+	if c.For == 0 && c.By != 0 && c.By != n.RestBy {
+		return false, nil // that rest was over already
 	}
 	old := n
 	n.Rest = c.For

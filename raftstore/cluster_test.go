@@ -138,7 +138,7 @@ func TestTwoNodesOfOneName(t *testing.T) {
 	refuse := fmt.Errorf("%w: n2 is alive", ErrNameTaken)
 	for _, n := range nodes {
 		n.stop()
-		n.hooks.Admit = func(context.Context, Join) error { return refuse }
+		n.hooks.Admit = func(context.Context, Join) (func(error), error) { return func(error) {}, refuse }
 		n.start()
 	}
 	settle(t, nodes)

@@ -68,6 +68,22 @@ type Join struct {
 	Reads int `json:"reads,omitempty"`
 	// NoQueue: the node's kernel cannot hold packets (rule P24).
 	NoQueue bool `json:"no_queue,omitempty"`
+	// Lease is how long the node may answer without hearing from the leader; zero
+	// from one of an older version. See Node.
+	Lease time.Duration `json:"lease,omitempty"`
+	// Term is that of the leader who judged that the node which has the name is
+	// dead. It rests on that leader's clock and so holds in its term alone (P7);
+	// zero where there is no other node, or a member is too old for it.
+	Term uint64 `json:"term,omitempty"`
+}
+
+// lease is what the state is to say of the node's lease, which says old: a
+// restart may find a longer one in the kernel. The leader learns when it is over.
+func (c Join) lease(old Node) time.Duration {
+	if old.ServerID != c.ServerID {
+		return c.Lease
+	}
+	return max(old.Lease, c.Lease)
 }
 
 // Define adds a service. Defining it again as it is changes nothing.
@@ -154,8 +170,9 @@ type Return struct {
 type Rest struct {
 	Node string        `json:"node"`
 	For  time.Duration `json:"for"`
-	// By identifies the asking agent process: when it started, in
-	// nanoseconds since 1970 by the node's own clock.
+	// By identifies the asking agent process (Store.Process). Where it ends a
+	// rest it is the process that asked for that: another may have asked for
+	// one since. Zero ends any.
 	By int64 `json:"by,omitempty"`
 }
 

@@ -58,6 +58,8 @@ type record struct {
 	Joined  bool    `json:"joined,omitempty"`
 	Witness bool    `json:"witness,omitempty"`
 	Promise promise `json:"promise,omitzero"`
+	// Process is the number of the last process that used the directory.
+	Process int64 `json:"process,omitempty"`
 }
 
 // stable is the part of the log file that both we and Raft write.
@@ -202,6 +204,15 @@ func (d *disk) update(change func(*record)) error {
 	}
 	d.rec = rec
 	return nil
+}
+
+// start returns the number of a process that starts now: later ones have
+// greater numbers, though the clock be set back. A disk that refuses it is found
+// out soon enough.
+func (d *disk) start(now time.Time) int64 {
+	process := max(now.UnixNano(), d.record().Process+1)
+	_ = d.update(func(r *record) { r.Process = process })
+	return process
 }
 
 // fresh reports whether the directory holds nothing of a cluster: no log and

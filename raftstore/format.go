@@ -13,8 +13,9 @@ import (
 // Format 2 brought Forget, and in Join the role and what the node reads; format
 // 3 Redefine, the hash mode sourcenet, Profile, Formed, Credit, shares by load, in
 // Join kernels without a queue, what a node can answer for that nobody serves, and
-// services that are refused then.
-const CommandVersion = 3
+// services that are refused then; format 4 leases that differ, the end of one
+// certain rest, and the term in which a name is taken over.
+const CommandVersion = 4
 
 // ErrOldMember: a member of the cluster could not read the command.
 var ErrOldMember = errors.New("a node of the cluster is too old for this")
@@ -26,6 +27,10 @@ var ErrTooOld = errors.New("the cluster has moved on to a newer version of earsh
 // of several versions goes on as long as nothing new is asked of it.
 func (c Command) format() int {
 	switch {
+	case c.Join != nil && (c.Join.Lease > 0 || c.Join.Term > 0), c.Profile != nil && c.Profile.Lease > 0:
+		return 4
+	case c.Rest != nil && c.Rest.For == 0 && c.Rest.By != 0:
+		return 4
 	case c.Redefine != nil:
 		return 3
 	case c.Assign != nil && len(c.Assign.Shares) > 0, c.Define != nil && c.Define.Definition.Balance != "":
@@ -50,6 +55,11 @@ func (c Command) format() int {
 
 // format is the oldest format that can say what the state says.
 func (s *State) format() int {
+	for _, n := range s.Nodes {
+		if n.Lease > 0 {
+			return 4
+		}
+	}
 	if s.format3() {
 		return 3
 	}
@@ -116,6 +126,10 @@ func (s *Store) legible(r request) (request, error) {
 	s.heard[r.ServerID] = max(r.Reads, 1)
 	s.mu.Unlock()
 	err := s.readable(Command{Join: &r.Join})
+	if err != nil {
+		r.Lease = 0
+		err = s.readable(Command{Join: &r.Join})
+	}
 	switch {
 	case err == nil:
 		return r, nil

@@ -68,10 +68,10 @@ func TestSourceNetWaitsForOlderMembers(t *testing.T) {
 }
 
 func TestNewerFormatsAreRefused(t *testing.T) {
-	if _, err := DecodeCommand([]byte(`{"v":4,"sing":{}}`)); !errors.Is(err, ErrVersion) {
+	if _, err := DecodeCommand([]byte(`{"v":5,"sing":{}}`)); !errors.Is(err, ErrVersion) {
 		t.Errorf("newer command: %v", err)
 	}
-	if _, err := DecodeState([]byte(`{"version":4,"state":[]}`)); !errors.Is(err, ErrVersion) {
+	if _, err := DecodeState([]byte(`{"version":5,"state":[]}`)); !errors.Is(err, ErrVersion) {
 		t.Errorf("newer snapshot: %v", err)
 	}
 	for _, text := range []string{``, `{`, `{"v":1,"sing":{}}`, `{"v":2,"sing":{}}`, `[]`} {

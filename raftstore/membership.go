@@ -78,7 +78,7 @@ func admit(state *State, servers []Server, r request) (admission, error) {
 			return a, fmt.Errorf("%w: %s is that of %s", ErrAddressTaken, r.Listen, name)
 		}
 	}
-	a.add, a.vote = true, voters(servers, a.remove) < mostVoters
+	a.add, a.vote = true, mayVote(state, servers, a.remove)
 	for _, s := range servers {
 		switch {
 		case s.ID == r.ServerID:
@@ -90,24 +90,35 @@ func admit(state *State, servers []Server, r request) (admission, error) {
 	}
 	want := old
 	want.Name, want.ServerID, want.Listen, want.Weight = r.Name, r.ServerID, r.Listen, r.Weight
-	want.Witness, want.Reads, want.NoQueue = r.Witness, r.Reads, r.NoQueue
+	want.Witness, want.Reads, want.NoQueue, want.Lease = r.Witness, r.Reads, r.NoQueue, r.lease(old)
 	a.propose = !known || !want.equal(old)
 	return a, nil
 }
 
-// voters counts the servers that vote, apart from those that go.
-func voters(servers []Server, without []string) int {
-	n := 0
+// mayVote reports whether a newcomer gets a vote at once, when the servers
+// without have gone. With a voter dead it does not if the cluster could then do
+// nothing without the newcomer, of which little is known: it gets its vote when
+// it follows. A server that is no node's yet may be the first of all.
+func mayVote(state *State, servers []Server, without []string) bool {
+	dead := map[string]bool{}
+	for _, n := range state.Nodes {
+		dead[n.ServerID] = n.Failed
+	}
+	voters, living := 0, 0
 	for _, s := range servers {
-		if s.Voter && !slices.Contains(without, s.ID) {
-			n++
+		if !s.Voter || slices.Contains(without, s.ID) {
+			continue
+		}
+		voters++
+		if !dead[s.ID] {
+			living++
 		}
 	}
-	return n
+	return voters < mostVoters && (living == voters || living > (voters+1)/2)
 }
 
 // receive admits a node, on the leader. It can be repeated.
-func (s *Store) receive(ctx context.Context, r request) error {
+func (s *Store) receive(ctx context.Context, r request) (failed error) {
 	select {
 	case s.admitting <- struct{}{}:
 		defer func() { <-s.admitting }()
@@ -127,9 +138,15 @@ func (s *Store) receive(ctx context.Context, r request) error {
 		return err
 	}
 	if a.ask && s.hooks.Admit != nil {
-		if err := s.hooks.Admit(ctx, r.Join); err != nil {
+		r.Join.Term = s.Leadership().Term
+		settled, err := s.hooks.Admit(ctx, r.Join)
+		if err != nil {
 			return err
 		}
+		if s.readable(Command{Join: &r.Join}) != nil {
+			r.Join.Term = 0
+		}
+		defer func() { settled(failed) }()
 	}
 	if a.add {
 		if err := s.callBack(ctx, r); err != nil {

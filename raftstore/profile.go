@@ -3,6 +3,7 @@ package raftstore
 import (
 	"fmt"
 	"maps"
+	"time"
 )
 
 // MaxWeight is the largest weight of a node. Zero is a last resort: a node
@@ -18,6 +19,9 @@ type Profile struct {
 	// Prefer has, by service, the buckets that the node would rather have, as
 	// hashmode.Set writes them.
 	Prefer map[string]string `json:"prefer,omitempty"`
+	// Lease is how long the node may answer without hearing from the leader, once
+	// its kernel holds no longer one; zero leaves what the state says.
+	Lease time.Duration `json:"lease,omitempty"`
 }
 
 // profile enters what a node says of itself.
@@ -34,6 +38,9 @@ func (s *State) profile(c Profile) (bool, error) {
 	}
 	old := n
 	n.Weight, n.Prefer = c.Weight, maps.Clone(c.Prefer)
+	if c.Lease > 0 {
+		n.Lease = c.Lease
+	}
 	if len(n.Prefer) == 0 {
 		n.Prefer = nil // as a state from a snapshot has it
 	}

@@ -13,8 +13,9 @@ import (
 
 // StateVersion is the newest format of State in snapshots that this program
 // reads. Format 2 brought the nodes' roles and what they read, format 3 the
-// services that were removed, the hash mode sourcenet, and how nodes behave.
-const StateVersion = 3
+// services that were removed, the hash mode sourcenet, and how nodes behave,
+// format 4 the nodes' leases.
+const StateVersion = 4
 
 // State is the replicated state of a cluster: a plain value, the same on
 // every node that has applied the same log. A State that has been published
@@ -59,6 +60,10 @@ type Node struct {
 	// Rest is the length of the restart lease that the node may hold, beyond
 	// the ordinary one; zero for none.
 	Rest time.Duration `json:"rest,omitempty"`
+	// Lease is the longest lease that the node's kernel may hold, but for that;
+	// zero if nobody said, as when a member was too old to read it. Nodes differ
+	// in it while it is being changed.
+	Lease time.Duration `json:"lease,omitempty"`
 	// RestBy is the agent process that last asked for one; only a later one
 	// can say that it is over.
 	RestBy int64 `json:"rest_by,omitempty"`

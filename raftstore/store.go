@@ -67,7 +67,9 @@ type Hooks struct {
 	// Admit is asked on the leader before a server with a new id takes over a
 	// known name, which is a node with a wiped disk or a second node of that
 	// name. It refuses, wrapping ErrNameTaken, while the old one is alive.
-	Admit func(ctx context.Context, j Join) error
+	// Otherwise the old one is granted nothing, in the term that j names, until
+	// settled is called with what became of the joining.
+	Admit func(ctx context.Context, j Join) (settled func(error), err error)
 }
 
 // Leadership is what a node knows of the leader.
@@ -115,7 +117,8 @@ type Store struct {
 	proposals sync.WaitGroup
 	heard     map[string]int // by server id, what a program reads
 
-	weight atomic.Int64 // as Options.Weight
+	weight  atomic.Int64 // as Options.Weight
+	process int64
 }
 
 // Open locks the data directory and takes the peer port, so that what is wrong
@@ -187,6 +190,7 @@ func (s *Store) adopt() error {
 		return err
 	}
 	s.logs.used.Store(!fresh)
+	s.process = s.disk.start(time.Now())
 	return nil
 }
 
@@ -275,6 +279,10 @@ func (s *Store) ServerID() string { return s.disk.record().ServerID }
 
 // Addr is the address of the peer port.
 func (s *Store) Addr() string { return s.options.Listen }
+
+// Process is a number for this process of the node: greater than that of all
+// before it that used its data directory.
+func (s *Store) Process() int64 { return s.process }
 
 // Client returns an HTTP client for the peers' API, at https://ip:port/. It
 // sets no limit to how long an answer takes: the request's context does.

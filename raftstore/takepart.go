@@ -173,7 +173,7 @@ func (s *Store) wish() request {
 	return request{
 		Join: Join{
 			Name: rec.Name, ServerID: rec.ServerID, Listen: s.Addr(), Weight: s.ownWeight(),
-			Witness: s.options.Witness, Reads: CommandVersion, NoQueue: s.options.NoQueue,
+			Witness: s.options.Witness, Reads: CommandVersion, NoQueue: s.options.NoQueue, Lease: s.options.Lease,
 		},
 		Resumed: rec.Joined,
 	}
@@ -303,7 +303,7 @@ var errUntold = errors.New("the cluster does not know what this node can do")
 // what the kernel below it can do.
 func (s *Store) untold() error {
 	n := s.State().Nodes[s.options.Name]
-	if n.Reads != CommandVersion || n.NoQueue != s.options.NoQueue {
+	if n.Reads != CommandVersion || n.NoQueue != s.options.NoQueue || n.Lease < s.options.Lease {
 		return errUntold
 	}
 	return nil

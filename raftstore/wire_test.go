@@ -281,7 +281,12 @@ func TestAdmit(t *testing.T) {
 	state := NewState()
 	state.Nodes["n1"] = Node{Name: "n1", ServerID: "id1", Listen: at(1), Weight: 1}
 	state.Nodes["n2"] = Node{Name: "n2", ServerID: "id2", Listen: at(2), Weight: 1}
-	servers := []Server{{"id1", at(1), true}, {"id2", at(2), true}, {"ghost", at(9), true}}
+	state.Nodes["n4"] = Node{Name: "n4", ServerID: "id4", Listen: at(4), Weight: 1}
+	state.Nodes["n5"] = Node{Name: "n5", ServerID: "id5", Listen: at(5), Weight: 1, Failed: true}
+	two := []Server{{"id1", at(1), true}, {"id2", at(2), true}}
+	oneDead := append([]Server{{"id5", at(5), true}}, two...)
+	oneDeadOfFour := append([]Server{{"id4", at(4), true}}, oneDead...)
+	servers := append([]Server{{"ghost", at(9), true}}, two...)
 	five := append([]Server{{"x", at(7), true}, {"y", at(8), true}}, servers...)
 	r := func(name, id, listen string, weight int) request {
 		return request{Join: Join{Name: name, ServerID: id, Listen: listen, Weight: weight}}
@@ -295,13 +300,16 @@ func TestAdmit(t *testing.T) {
 		want    admission
 		err     error
 	}{
-		{"a new node", servers, r("n3", "id3", at(3), 1), admission{add: true, vote: true, propose: true}, nil},
+		{"a new node", two, r("n3", "id3", at(3), 1), admission{add: true, vote: true, propose: true}, nil},
+		{"a new node while one of three voters is dead", oneDead, r("n3", "id3", at(3), 1), admission{add: true, propose: true}, nil},
+		{"a new node while one of four voters is dead", oneDeadOfFour, r("n3", "id3", at(3), 1), admission{add: true, vote: true, propose: true}, nil},
+		{"a new node beside one that is no member yet", servers, r("n3", "id3", at(3), 1), admission{add: true, vote: true, propose: true}, nil},
 		{"a sixth", five, r("n3", "id3", at(3), 1), admission{add: true, propose: true}, nil},
 		{"again", servers, r("n2", "id2", at(2), 1), admission{vote: true}, nil},
 		{"another weight", servers, r("n2", "id2", at(2), 4), admission{vote: true, propose: true}, nil},
-		{"another address", servers, r("n2", "id2", at(4), 1), admission{add: true, vote: true, propose: true}, nil},
-		{"a wiped disk", servers, r("n2", "id5", at(2), 1), admission{ask: true, remove: []string{"id2"}, add: true, vote: true, propose: true}, nil},
-		{"a wiped disk of five voters", five, r("n2", "id5", at(2), 1), admission{ask: true, remove: []string{"id2"}, add: true, vote: true, propose: true}, nil},
+		{"another address", servers, r("n2", "id2", at(6), 1), admission{add: true, vote: true, propose: true}, nil},
+		{"a wiped disk", two, r("n2", "id7", at(2), 1), admission{ask: true, remove: []string{"id2"}, add: true, vote: true, propose: true}, nil},
+		{"a wiped disk of five voters", five, r("n2", "id7", at(2), 1), admission{ask: true, remove: []string{"id2"}, add: true, vote: true, propose: true}, nil},
 		{"at the address of one that never was a member", servers, r("n3", "id3", at(9), 1), admission{remove: []string{"ghost"}, add: true, vote: true, propose: true}, nil},
 		{"replaced", servers, resumed, admission{}, ErrReplaced},
 		{"at another's address", servers, r("n3", "id3", at(1), 1), admission{}, ErrAddressTaken},

@@ -48,6 +48,7 @@ func (s storePort) Servers() []raftstore.Server {
 }
 
 func (s storePort) ServerID() string { return s.store.ServerID() }
+func (s storePort) Process() int64   { return s.store.Process() }
 
 func (s storePort) Transfer(ctx context.Context) error {
 	s.pass()
