@@ -205,4 +205,3 @@ func TestNoLeaseForTheMapOfAnotherCluster(t *testing.T) {
 		}
 	})
 }
-

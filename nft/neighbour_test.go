@@ -75,4 +75,3 @@ func TestNeighboursAreAskedForAnew(t *testing.T) {
 		eventually(t, "the peer is to be asked for anew", func() bool { return state() == 0 })
 	})
 }
-
