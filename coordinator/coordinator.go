@@ -334,8 +334,7 @@ func (c *Coordinator) executeOnce(ctx context.Context, cmd raftstore.Command) er
 	lead := c.store.Leadership()
 	switch {
 	case lead.Self:
-		_, err := c.store.Propose(ctx, cmd)
-		return err
+		return c.propose(ctx, cmd)
 	case lead.Addr == "":
 		return ErrNoLeader
 	}
