@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"sync"
+	"time"
 
 	"earshot/hashmode"
 	"earshot/nft"
@@ -22,8 +23,9 @@ type endings struct {
 
 // ending is the end of one bucket's drain.
 type ending struct {
-	since uint64 // the move that began the drain
-	seen  uint64 // what the kernel had released when it was looked at
+	since uint64    // the move that began the drain
+	seen  uint64    // what the kernel had released when it was looked at
+	due   time.Time // when it can be told
 	stage endStage
 }
 
@@ -33,7 +35,8 @@ type endStage int
 const (
 	endDecided endStage = iota // the kernel lets its flows through still
 	endClosed                  // it does not; packets may be under way
-	endBehind                  // a barrier has passed: it can be told
+	endBehind                  // a barrier has passed
+	endReset                   // connections are reset, if they are to be: it is told when it is due
 	endTold                    // it is committed
 )
 
@@ -41,15 +44,15 @@ func newEndings() *endings {
 	return &endings{added: make(chan struct{}, 1), all: map[string]map[hashmode.Bucket]ending{}}
 }
 
-// add decides that a bucket's drain ends.
-func (e *endings) add(v raftstore.Service, b hashmode.Bucket, seen uint64) {
+// add decides that a bucket's drain ends, which is not to be told before it is due.
+func (e *endings) add(v raftstore.Service, b hashmode.Bucket, seen uint64, due time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.all[v.Name] == nil {
 		e.all[v.Name] = map[hashmode.Bucket]ending{}
 	}
 	if since := v.Map[b].Since; e.all[v.Name][b].since != since {
-		e.all[v.Name][b] = ending{since: since, seen: seen}
+		e.all[v.Name][b] = ending{since: since, seen: seen, due: due}
 		signal(e.added)
 	}
 }
@@ -112,6 +115,29 @@ func (e *endings) at(stage endStage) map[string]hashmode.Set {
 		}
 	}
 	return sets
+}
+
+// toTell returns the buckets whose end is to be told now, by service, and when
+// the next one is due; zero for none.
+func (e *endings) toTell(now time.Time) (sets map[string]hashmode.Set, next time.Time) {
+	sets = e.at(endReset)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for name, set := range sets {
+		ready := hashmode.Set{}
+		for b := range set.All() {
+			switch due := e.all[name][b].due; {
+			case !due.After(now):
+				ready.Add(b)
+			case next.IsZero() || due.Before(next):
+				next = due
+			}
+		}
+		if sets[name] = ready; ready.Empty() {
+			delete(sets, name)
+		}
+	}
+	return sets, next
 }
 
 // bySeen sorts buckets of a service by what the kernel had released when they

@@ -55,8 +55,8 @@ func TestEndsAreToldEachByItsOwnLook(t *testing.T) {
 		{Owner: "b", Since: 20, From: []string{"a"}},
 		{Owner: "a", Since: 20},
 	}}
-	e.add(v, 0, 12)
-	e.add(v, 1, 25)
+	e.add(v, 0, 12, time.Time{})
+	e.add(v, 1, 25, time.Time{})
 	st := &raftstore.State{Services: map[string]raftstore.Service{"web": v}}
 	ended := e.of(st, "a")
 	if got := ended["web"].String(); got != "0-1" {
