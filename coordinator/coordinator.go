@@ -120,7 +120,7 @@ func New(cfg Config, store Store, kernel Kernel, peers Peers, log *slog.Logger) 
 	c.reconciler.disown, c.reconciler.patient = c.disowner, cfg.Timing.Lease/4
 	c.asker = &asker{
 		node: cfg.Node, store: store, kernel: kernel, news: c.news, opened: c.reconciler.letsThrough,
-		known: c.askWhose, log: log, wake: make(chan struct{}, 1), slots: make(chan struct{}, askInParallel),
+		known: c.askWhose, log: log, wake: make(chan struct{}, 1),
 	}
 	c.reconciler.parting.held, c.reconciler.parting.queued = c.asker.oldest, kernel.Queued
 	c.reconciler.onMended, c.reconciler.onAppeared = c.announceAgain, c.announceAgain
