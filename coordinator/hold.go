@@ -155,14 +155,16 @@ func (a *asker) run(ctx context.Context) error {
 	}
 }
 
-// mourn has the kernel forget whose flows are others' when a node has died:
-// they are nobody's now.
+// mourn has the kernel forget whose flows are others' when a node has died, or
+// has ended one of the drains of a bucket: its flows are nobody's now, and what
+// comes of them is to be asked about again.
 func (a *asker) mourn(st *raftstore.State, now time.Time) {
-	if !a.mourning.look(st, now) {
+	ended := letGo(a.mourning.last, st, a.node)
+	if died := a.mourning.look(st, now); !died && !ended {
 		return
 	}
 	if err := a.kernel.AskAgain(); err != nil {
-		a.log.Warn("flows of a dead node are left to it for some seconds", "error", err)
+		a.log.Warn("flows of a node that has died, or has given them up, are left to it for some seconds", "error", err)
 	}
 }
 

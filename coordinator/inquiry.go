@@ -76,6 +76,9 @@ func (a *asker) conclude(asked []question, answers map[string]answer) {
 			left = append(left, q.heldPacket)
 			continue
 		}
+		if verdict == nft.Theirs && q.outdated(v.Map[q.Bucket]) {
+			verdict = nft.Drop // who has the flow may have had this packet, and will have no other
+		}
 		verdicts = append(verdicts, nft.Decision{ID: q.ID, Verdict: verdict})
 	}
 	a.decide(verdicts)
@@ -89,6 +92,14 @@ type question struct {
 	heldPacket
 	whom  []string
 	since uint64
+}
+
+// outdated reports whether a node that was asked has no part in the bucket any
+// more: what it has said is not to be remembered.
+func (q question) outdated(slot raftstore.Slot) bool {
+	return slices.ContainsFunc(q.whom, func(name string) bool {
+		return name != slot.Owner && !slices.Contains(slot.From, name)
+	})
 }
 
 // answer is what one node said of flows; nil if it did not.
