@@ -58,20 +58,32 @@ func (e *endings) add(v raftstore.Service, b hashmode.Bucket, seen uint64, due t
 }
 
 // of returns the buckets whose drain is to be over, and forgets those that have
-// no drain any more, or another one.
-func (e *endings) of(st *raftstore.State, node string) map[string]hashmode.Set {
+// no drain any more, or another one. Lost are those of them that the node has a
+// part in again, or still: their end may have been told, and others may have
+// taken up their flows.
+func (e *endings) of(st *raftstore.State, node string) (sets, lost map[string]hashmode.Set) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	sets := map[string]hashmode.Set{}
+	sets, lost = map[string]hashmode.Set{}, map[string]hashmode.Set{}
 	for name, buckets := range e.all {
 		v, known := st.Services[name]
-		set := hashmode.Set{}
+		set, again := hashmode.Set{}, hashmode.Set{}
 		for b, end := range buckets {
-			if !known || int(b) >= len(v.Map) || v.Map[b].Since != end.since || roleOf(v.Map[b], node, nil) != drain {
-				delete(buckets, b)
-				continue
+			role := foreign
+			if known && int(b) < len(v.Map) {
+				role = roleOf(v.Map[b], node, nil)
 			}
-			set.Add(b)
+			switch {
+			case role == drain && v.Map[b].Since == end.since:
+				set.Add(b)
+				continue
+			case role != foreign && end.stage >= endClosed && v.Remapped <= end.since: // and so the same flows
+				again.Add(b)
+			}
+			delete(buckets, b)
+		}
+		if !again.Empty() {
+			lost[name] = again
 		}
 		if len(buckets) == 0 {
 			delete(e.all, name)
@@ -79,7 +91,7 @@ func (e *endings) of(st *raftstore.State, node string) map[string]hashmode.Set {
 		}
 		sets[name] = set
 	}
-	return sets
+	return sets, lost
 }
 
 // raise brings ends in the buckets from one stage to the next, and reports
