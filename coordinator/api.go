@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"earshot/hashmode"
 	"earshot/raftstore"
 )
 
@@ -75,8 +76,35 @@ func (c *Coordinator) proposeForPeer(ctx context.Context, cmd raftstore.Command)
 	if cmd.Wish == nil && cmd.Pin == nil && cmd.Define == nil && cmd.EndDrain == nil && cmd.Redefine == nil {
 		return struct{}{}, fmt.Errorf("propose: %w", raftstore.ErrCommand)
 	}
+	return struct{}{}, c.propose(ctx, cmd)
+}
+
+// propose commits a command on the leader.
+func (c *Coordinator) propose(ctx context.Context, cmd raftstore.Command) error {
+	if cmd.Pin != nil {
+		if err := movable(c.store.State(), *cmd.Pin); err != nil {
+			return err
+		}
+	}
 	_, err := c.store.Propose(ctx, cmd)
-	return struct{}{}, err
+	return err
+}
+
+// movable refuses a move by hand that a node which restarts would hold up, as
+// no plan makes one (stuck). The leader looks before it proposes: the log then
+// means the same to every version of this program.
+func movable(st *raftstore.State, p raftstore.Pin) error {
+	m := st.Services[p.Service].Map
+	set, err := hashmode.ParseSet(p.Buckets, len(m))
+	if p.Node == "" || err != nil {
+		return nil // nothing moves, or whoever applies it says why not
+	}
+	for b := range set.All() {
+		if name := stuck(st, m[b]); m[b].Owner != p.Node && name != "" {
+			return fmt.Errorf("move bucket %d of %s: %w: %s", b, p.Service, raftstore.ErrRestarting, name)
+		}
+	}
+	return nil
 }
 
 // wish takes a node out or brings it in.

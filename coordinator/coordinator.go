@@ -119,7 +119,7 @@ func New(cfg Config, store Store, kernel Kernel, peers Peers, log *slog.Logger) 
 	c.reconciler.disown, c.reconciler.patient = c.disowner, cfg.Timing.Lease/4
 	c.asker = &asker{
 		node: cfg.Node, store: store, kernel: kernel, news: c.news, opened: c.reconciler.letsThrough,
-		known: c.askWhose, log: log, wake: make(chan struct{}, 1), slots: make(chan struct{}, askInParallel),
+		known: c.askWhose, log: log, wake: make(chan struct{}, 1),
 	}
 	c.reconciler.parting.held, c.reconciler.parting.queued = c.asker.oldest, kernel.Queued
 	c.reconciler.onMended, c.reconciler.onAppeared = c.announceAgain, c.announceAgain
@@ -153,7 +153,7 @@ func New(cfg Config, store Store, kernel Kernel, peers Peers, log *slog.Logger) 
 	c.drainer = &drainer{
 		node: cfg.Node, interfaces: interfaces, store: store, kernel: kernel, released: c.release.told,
 		propose: c.execute, log: log, deaf: c.fitness.isDeaf, wake: make(chan struct{}, 1), endings: newEndings(),
-		patience: cfg.Timing.Settle * 3 / 2, // and some for the way
+		patience: cfg.Timing.asked(), releasedAt: c.release.last,
 	}
 	c.reconciler.endings, c.reconciler.onEnded = c.drainer.endings, func() { signal(c.drainer.wake) }
 	cfg.Settings.Services = cfg.Services
@@ -281,8 +281,7 @@ func (c *Coordinator) executeOnce(ctx context.Context, cmd raftstore.Command) er
 	lead := c.store.Leadership()
 	switch {
 	case lead.Self:
-		_, err := c.store.Propose(ctx, cmd)
-		return err
+		return c.propose(ctx, cmd)
 	case lead.Addr == "":
 		return ErrNoLeader
 	}

@@ -39,10 +39,11 @@ type drainer struct {
 	// to tell.
 	wake    chan struct{}
 	endings *endings
-	// patience is for how long new owners may still ask whose a held SYN is.
-	patience time.Duration
-
-	resetting map[string]resetting // by service; of run alone
+	// patience is for how long after a release, of which releasedAt was the last,
+	// new owners may still ask whose a held SYN is. Once there is nobody to ask
+	// they drop it, and its client waits a second: no end is told before.
+	patience   time.Duration
+	releasedAt func() time.Time
 
 	mu   sync.Mutex
 	ends map[string]time.Time // when the last drain is over at the latest, by service
@@ -91,6 +92,8 @@ func (d *drainer) run(ctx context.Context) error {
 	changed, cancel := d.store.Changed()
 	defer cancel()
 	memory, rested := drains{}, time.Time{}
+	due := time.NewTimer(time.Hour)
+	defer due.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -99,6 +102,7 @@ func (d *drainer) run(ctx context.Context) error {
 			d.cut()
 		case <-d.wake:
 			d.cut()
+		case <-due.C:
 		case began := <-ticker.C:
 			if began.Before(rested) {
 				d.cut()
@@ -107,7 +111,9 @@ func (d *drainer) run(ctx context.Context) error {
 			memory = d.look(memory)
 			rested = time.Now().Add(restAfter(time.Since(began)))
 		}
-		d.finish(ctx)
+		if next := d.finish(ctx); !next.IsZero() {
+			due.Reset(time.Until(next))
+		}
 	}
 }
 
@@ -128,49 +134,21 @@ func (d *drainer) resets(st *raftstore.State, service string) bool {
 // cut ends the drains of flows that are lost, without a look at them.
 func (d *drainer) cut() {
 	st, released := d.store.State(), d.released()
+	due := d.due()
 	for name, v := range st.Services {
 		if !d.dead(st, name) {
 			continue
 		}
 		for b := range rolesOf(v.Map, d.node, nil)[drain].All() {
 			if v.Map[b].Since <= released {
-				d.endings.add(v, b, released)
+				d.endings.add(v, b, released, due)
 			}
 		}
 	}
 }
 
-// resetting are the buckets of a service, as of the newest of their moves, in
-// which connections were reset, and when the last of them were.
-type resetting struct {
-	since   uint64
-	buckets hashmode.Set
-	at      time.Time
-}
-
-// resetAll resets the connections in buckets that were closed, and reports
-// whether the end of their drain can be told. The new owners hold SYNs that
-// came before, and ask whose they are: once there is nobody to ask they drop
-// them, and the clients wait a second.
-func (d *drainer) resetAll(st *raftstore.State, service string, buckets hashmode.Set, now time.Time) bool {
-	newest, m := uint64(0), st.Services[service].Map
-	for b := range buckets.All() {
-		if int(b) < len(m) {
-			newest = max(newest, m[b].Since)
-		}
-	}
-	r := d.resetting[service]
-	if r.since == newest && buckets.Minus(r.buckets).Empty() {
-		return now.Sub(r.at) >= d.patience
-	}
-	if d.resetting == nil {
-		d.resetting = map[string]resetting{}
-	}
-	d.resetting[service] = resetting{newest, buckets, now}
-	d.reset(st, service, buckets)
-	time.AfterFunc(d.patience, func() { signal(d.wake) })
-	return false
-}
+// due is when the end of a drain can be told that has been released by now.
+func (d *drainer) due() time.Time { return d.releasedAt().Add(d.patience) }
 
 // reset tells clients that their connections are lost. Those that send
 // something hear it of the new owner, too; those that wait for an answer would
@@ -200,7 +178,7 @@ func (d *drainer) look(memory drains) drains {
 		d.log.Warn("cannot count flows: drains end at their limit only", "error", err)
 		flows = nil
 	}
-	now := time.Now()
+	now, due := time.Now(), d.due()
 	next := drains{}
 	for _, s := range rs.Services {
 		v := st.Services[s.Name]
@@ -212,7 +190,7 @@ func (d *drainer) look(memory drains) drains {
 			e := memory[s.Name][b].look(now, released, v.Map[b].Since, flows != nil && over(flows[s.Name][b], rs.Hold))
 			next[s.Name][b] = e
 			if e.empty >= 2 || now.Sub(e.started) >= v.Drain {
-				d.endings.add(v, b, e.seen)
+				d.endings.add(v, b, e.seen, due)
 			}
 		}
 	}
@@ -237,26 +215,32 @@ func (e draining) look(now time.Time, released, since uint64, empty bool) draini
 }
 
 // finish tells the leader of drains that are over, once nothing of theirs can
-// be under way any more.
-func (d *drainer) finish(ctx context.Context) {
+// be under way any more, and they are due. It returns when the next one is.
+func (d *drainer) finish(ctx context.Context) (next time.Time) {
 	if closing := d.endings.at(endClosed); len(closing) > 0 {
 		if err := d.kernel.Barrier(); err != nil {
 			d.log.Error("cannot tell that drains are over: tried again", "error", err)
-			return
+			return time.Time{}
 		}
 		d.endings.raise(closing, endClosed, endBehind)
 	}
 	st := d.store.State()
-	for service, ended := range d.endings.at(endBehind) {
-		if d.resets(st, service) && !d.resetAll(st, service, ended, time.Now()) {
-			continue
+	behind := d.endings.at(endBehind)
+	for service, ended := range behind {
+		if d.resets(st, service) {
+			d.reset(st, service, ended)
 		}
+	}
+	d.endings.raise(behind, endBehind, endReset)
+	all, next := d.endings.toTell(time.Now())
+	for service, ended := range all {
 		for seen, buckets := range d.endings.bySeen(service, ended) {
 			if d.report(ctx, service, buckets, seen) {
-				d.endings.raise(map[string]hashmode.Set{service: buckets}, endBehind, endTold)
+				d.endings.raise(map[string]hashmode.Set{service: buckets}, endReset, endTold)
 			}
 		}
 	}
+	return next
 }
 
 // report tells the leader, and whether it could. What was not told is told

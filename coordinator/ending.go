@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"sync"
+	"time"
 
 	"earshot/hashmode"
 	"earshot/nft"
@@ -22,8 +23,9 @@ type endings struct {
 
 // ending is the end of one bucket's drain.
 type ending struct {
-	since uint64 // the move that began the drain
-	seen  uint64 // what the kernel had released when it was looked at
+	since uint64    // the move that began the drain
+	seen  uint64    // what the kernel had released when it was looked at
+	due   time.Time // when it can be told
 	stage endStage
 }
 
@@ -33,7 +35,8 @@ type endStage int
 const (
 	endDecided endStage = iota // the kernel lets its flows through still
 	endClosed                  // it does not; packets may be under way
-	endBehind                  // a barrier has passed: it can be told
+	endBehind                  // a barrier has passed
+	endReset                   // connections are reset, if they are to be: it is told when it is due
 	endTold                    // it is committed
 )
 
@@ -41,34 +44,46 @@ func newEndings() *endings {
 	return &endings{added: make(chan struct{}, 1), all: map[string]map[hashmode.Bucket]ending{}}
 }
 
-// add decides that a bucket's drain ends.
-func (e *endings) add(v raftstore.Service, b hashmode.Bucket, seen uint64) {
+// add decides that a bucket's drain ends, which is not to be told before it is due.
+func (e *endings) add(v raftstore.Service, b hashmode.Bucket, seen uint64, due time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.all[v.Name] == nil {
 		e.all[v.Name] = map[hashmode.Bucket]ending{}
 	}
 	if since := v.Map[b].Since; e.all[v.Name][b].since != since {
-		e.all[v.Name][b] = ending{since: since, seen: seen}
+		e.all[v.Name][b] = ending{since: since, seen: seen, due: due}
 		signal(e.added)
 	}
 }
 
 // of returns the buckets whose drain is to be over, and forgets those that have
-// no drain any more, or another one.
-func (e *endings) of(st *raftstore.State, node string) map[string]hashmode.Set {
+// no drain any more, or another one. Lost are those of them that the node has a
+// part in again, or still: their end may have been told, and others may have
+// taken up their flows.
+func (e *endings) of(st *raftstore.State, node string) (sets, lost map[string]hashmode.Set) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	sets := map[string]hashmode.Set{}
+	sets, lost = map[string]hashmode.Set{}, map[string]hashmode.Set{}
 	for name, buckets := range e.all {
 		v, known := st.Services[name]
-		set := hashmode.Set{}
+		set, again := hashmode.Set{}, hashmode.Set{}
 		for b, end := range buckets {
-			if !known || int(b) >= len(v.Map) || v.Map[b].Since != end.since || roleOf(v.Map[b], node, nil) != drain {
-				delete(buckets, b)
-				continue
+			role := foreign
+			if known && int(b) < len(v.Map) {
+				role = roleOf(v.Map[b], node, nil)
 			}
-			set.Add(b)
+			switch {
+			case role == drain && v.Map[b].Since == end.since:
+				set.Add(b)
+				continue
+			case role != foreign && end.stage >= endClosed && v.Remapped <= end.since: // and so the same flows
+				again.Add(b)
+			}
+			delete(buckets, b)
+		}
+		if !again.Empty() {
+			lost[name] = again
 		}
 		if len(buckets) == 0 {
 			delete(e.all, name)
@@ -76,7 +91,7 @@ func (e *endings) of(st *raftstore.State, node string) map[string]hashmode.Set {
 		}
 		sets[name] = set
 	}
-	return sets
+	return sets, lost
 }
 
 // raise brings ends in the buckets from one stage to the next, and reports
@@ -112,6 +127,29 @@ func (e *endings) at(stage endStage) map[string]hashmode.Set {
 		}
 	}
 	return sets
+}
+
+// toTell returns the buckets whose end is to be told now, by service, and when
+// the next one is due; zero for none.
+func (e *endings) toTell(now time.Time) (sets map[string]hashmode.Set, next time.Time) {
+	sets = e.at(endReset)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for name, set := range sets {
+		ready := hashmode.Set{}
+		for b := range set.All() {
+			switch due := e.all[name][b].due; {
+			case !due.After(now):
+				ready.Add(b)
+			case next.IsZero() || due.Before(next):
+				next = due
+			}
+		}
+		if sets[name] = ready; ready.Empty() {
+			delete(sets, name)
+		}
+	}
+	return sets, next
 }
 
 // bySeen sorts buckets of a service by what the kernel had released when they

@@ -2,8 +2,6 @@ package coordinator
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -21,10 +19,6 @@ const (
 	// holdRetry is the time between two looks at packets that wait for a
 	// release, or for an answer that did not come.
 	holdRetry = 20 * time.Millisecond
-	// askAtOnce bounds the flows of one question.
-	askAtOnce = 2000
-	// askInParallel bounds the questions that are open at a time.
-	askInParallel = 8
 )
 
 // claim is what one packet asks for, and what is to be done about it.
@@ -75,13 +69,13 @@ type asker struct {
 	known  func(ctx context.Context, node string, flows []nft.Flow) ([]bool, error)
 	log    *slog.Logger
 	wake   chan struct{}
-	slots  chan struct{} // one for each open question
 
 	mourning mourning // of run alone
 
 	mu        sync.Mutex
 	waiting   []heldPacket
 	undecided map[nft.HeldID]heldPacket // those that wait, and those that are asked about
+	open      map[string]int            // inquiries, by whom they ask
 	problem   error                     // why nothing can be held
 }
 
@@ -161,14 +155,16 @@ func (a *asker) run(ctx context.Context) error {
 	}
 }
 
-// mourn has the kernel forget whose flows are others' when a node has died:
-// they are nobody's now.
+// mourn has the kernel forget whose flows are others' when a node has died, or
+// has ended one of the drains of a bucket: its flows are nobody's now, and what
+// comes of them is to be asked about again.
 func (a *asker) mourn(st *raftstore.State, now time.Time) {
-	if !a.mourning.look(st, now) {
+	ended := letGo(a.mourning.last, st, a.node)
+	if died := a.mourning.look(st, now); !died && !ended {
 		return
 	}
 	if err := a.kernel.AskAgain(); err != nil {
-		a.log.Warn("flows of a dead node are left to it for some seconds", "error", err)
+		a.log.Warn("flows of a node that has died, or has given them up, are left to it for some seconds", "error", err)
 	}
 }
 
@@ -202,8 +198,11 @@ func (a *asker) judge(ctx context.Context) bool {
 		}
 	}
 	a.decide(verdicts)
-	if len(asked) > 0 && !a.inquire(ctx, asked) {
-		for _, q := range asked {
+	for whom, some := range byWhom(asked) {
+		if a.inquire(ctx, whom, some) {
+			continue
+		}
+		for _, q := range some {
 			left = append(left, q.heldPacket)
 		}
 	}
@@ -246,132 +245,4 @@ func (a *asker) oldest() map[string]map[hashmode.Bucket]nft.HeldID {
 		}
 	}
 	return all
-}
-
-// inquire asks about packets in a goroutine of its own, so that a node that
-// does not answer holds up nobody else's packets. It returns false when too
-// many questions are open.
-func (a *asker) inquire(ctx context.Context, asked []question) bool {
-	select {
-	case a.slots <- struct{}{}:
-	default:
-		return false
-	}
-	go func() {
-		defer func() { <-a.slots }()
-		questions := map[string][]nft.Flow{}
-		for _, q := range asked {
-			for _, name := range q.whom {
-				questions[name] = append(questions[name], q.Flow)
-			}
-		}
-		a.conclude(asked, a.askAll(ctx, questions))
-	}()
-	return true
-}
-
-// conclude decides by the answers. What has moved meanwhile, or was not
-// answered, is judged again.
-func (a *asker) conclude(asked []question, answers map[string]answer) {
-	st := a.store.State()
-	var verdicts []nft.Decision
-	var left []heldPacket
-	for _, q := range asked {
-		v, known := st.Services[q.Service]
-		moved := !known || int(q.Bucket) >= len(v.Map) || v.Map[q.Bucket].Since != q.since
-		verdict, complete := q.verdict(answers)
-		if moved || !complete {
-			left = append(left, q.heldPacket)
-			continue
-		}
-		verdicts = append(verdicts, nft.Decision{ID: q.ID, Verdict: verdict})
-	}
-	a.decide(verdicts)
-	if a.putBack(left) {
-		time.AfterFunc(holdRetry, func() { signal(a.wake) })
-	}
-}
-
-// question is a packet with the nodes to ask, as of the bucket's last move.
-type question struct {
-	heldPacket
-	whom  []string
-	since uint64
-}
-
-// answer is what one node said of flows; nil if it did not.
-type answer map[nft.Flow]bool
-
-// verdict is what the answers come to; not ok if one is missing.
-func (q question) verdict(answers map[string]answer) (v nft.Verdict, ok bool) {
-	complete := true
-	for _, name := range q.whom {
-		yes, said := answers[name][q.Flow]
-		if yes {
-			return nft.Theirs, true
-		}
-		complete = complete && said
-	}
-	return nft.Pass, complete
-}
-
-// askAll asks all nodes at once.
-func (a *asker) askAll(ctx context.Context, questions map[string][]nft.Flow) map[string]answer {
-	answers := map[string]answer{}
-	var mu sync.Mutex
-	var asking sync.WaitGroup
-	for name, flows := range questions {
-		asking.Go(func() {
-			said, err := a.ask(ctx, name, flows)
-			if err != nil {
-				a.log.Debug("whose flows these are is unknown", "asked", name, "flows", len(flows), "error", err)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			answers[name] = said
-		})
-	}
-	asking.Wait()
-	return answers
-}
-
-// ask asks one node. What was answered before an error counts.
-func (a *asker) ask(ctx context.Context, name string, flows []nft.Flow) (answer, error) {
-	said := answer{}
-	var each []nft.Flow
-	seen := map[nft.Flow]bool{}
-	for _, f := range flows {
-		if !seen[f] {
-			seen[f] = true
-			each = append(each, f)
-		}
-	}
-	for some := range slices.Chunk(each, askAtOnce) {
-		yours, err := a.known(ctx, name, some)
-		if err != nil {
-			return said, err
-		}
-		if len(yours) != len(some) {
-			return said, errShortAnswer
-		}
-		for i, f := range some {
-			said[f] = yours[i]
-		}
-	}
-	return said, nil
-}
-
-var errShortAnswer = errors.New("the answer is not of as many flows as the question")
-
-// askWhose asks another node which flows are its own.
-func (c *Coordinator) askWhose(ctx context.Context, node string, flows []nft.Flow) ([]bool, error) {
-	n, known := c.store.State().Nodes[node]
-	if !known {
-		return nil, fmt.Errorf("%w %q", raftstore.ErrUnknownNode, node)
-	}
-	ctx, cancel := context.WithTimeout(ctx, max(c.cfg.Timing.Lease/2, holdLimit/4))
-	defer cancel()
-	var a whoseAnswer
-	err := c.peers.Call(ctx, n.Listen, pathWhose, whose{Flows: flows}, &a)
-	return a.Mine, err
 }

@@ -78,10 +78,15 @@ func newInquest(t *testing.T) *inquest {
 	h.define("web", 1)
 	h.pin("0", "a")
 	h.pin("0", "b")
+	return inquestOf(t, h)
+}
+
+// inquestOf is an asker of node b.
+func inquestOf(t *testing.T, h *history) *inquest {
 	q := &inquest{history: h, kernel: &modelKernel{}, store: &modelStore{history: h}, theirs: map[nft.Flow]bool{}, started: time.Now()}
 	q.asker = &asker{
 		node: "b", store: q.store, kernel: q.kernel, news: newNews(), opened: func() opened { return opened{} },
-		log: slog.New(slog.DiscardHandler), wake: make(chan struct{}, 1), slots: make(chan struct{}, askInParallel),
+		log: slog.New(slog.DiscardHandler), wake: make(chan struct{}, 1),
 		known: func(_ context.Context, node string, flows []nft.Flow) ([]bool, error) {
 			q.mu.Lock()
 			defer q.mu.Unlock()

@@ -11,14 +11,7 @@ import (
 // Leave prepares a stop: the kernel goes on answering, by a lease that is
 // long enough for a restart, and another node leads. Run must be running.
 func (c *Coordinator) Leave(ctx context.Context) {
-	// A new owner waits for what is closed and not told, as long as this node is
-	// waited for.
-	for c.release.pending() && ctx.Err() == nil {
-		select {
-		case <-ctx.Done():
-		case <-time.After(c.cfg.Timing.Gather):
-		}
-	}
+	c.finishReleasing(ctx)
 	if c.cfg.Timing.Rest > 0 {
 		if err := c.tenant.rest(ctx); err != nil {
 			c.log.Warn("stopping without a restart lease: this node falls silent", "error", err)
@@ -33,6 +26,28 @@ func (c *Coordinator) Leave(ctx context.Context) {
 	}
 	if c.cfg.Timing.Rest > 0 {
 		c.finishTaking(ctx)
+	}
+	c.finishReleasing(ctx) // of what was closed meanwhile
+	c.answerLast(ctx)
+}
+
+// finishReleasing waits until all that is closed is told as released. A new owner
+// waits for what is not, as long as this node is waited for.
+func (c *Coordinator) finishReleasing(ctx context.Context) {
+	for c.release.pending() && ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-time.After(c.cfg.Timing.Gather):
+		}
+	}
+}
+
+// answerLast waits until nobody asks about SYNs any more. For some time after a
+// release its new owner does, about each, and drops those that nobody answers for.
+func (c *Coordinator) answerLast(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(time.Until(c.release.last().Add(c.cfg.Timing.asked()))):
 	}
 }
 

@@ -50,6 +50,27 @@ func (m *mourning) look(st *raftstore.State, now time.Time) (died bool) {
 	return true
 }
 
+// letGo reports whether a former owner of a bucket of the node's, which others
+// inherit from still, has ended its drain since the last state.
+func letGo(last, now *raftstore.State, node string) bool {
+	if last == nil || last == now {
+		return false
+	}
+	for name, v := range now.Services {
+		before := last.Services[name].Map
+		for b, slot := range v.Map {
+			if b >= len(before) || slot.Owner != node || before[b].Owner != node || len(slot.From) == 0 {
+				continue
+			}
+			gone := func(name string) bool { return !slices.Contains(slot.From, name) }
+			if slices.ContainsFunc(before[b].From, gone) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // mayHaveHad reports whether one of the dead may have had flows in a bucket: it
 // did by the last map, or the bucket has moved since in ways that were not seen.
 func mayHaveHad(dead []string, last, now raftstore.Service, b int, slot raftstore.Slot) bool {

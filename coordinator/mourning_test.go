@@ -38,3 +38,70 @@ func TestADeathCostsNothingWhereTheDeadHadNoPart(t *testing.T) {
 		})
 	}
 }
+
+// heirOfTwo is an asker of b, whose bucket comes from c, and before from a.
+func heirOfTwo(t *testing.T) *inquest {
+	h := newHistory(t)
+	for _, n := range []string{"a", "b", "c"} {
+		h.join(n, 1)
+	}
+	h.define("web", 1)
+	for _, n := range []string{"a", "c", "b"} {
+		h.pin("0", n)
+	}
+	q := inquestOf(t, h)
+	q.news.learn(released("a", 1000, "c", 1000))
+	q.seen(func() {})
+	return q
+}
+
+// ends has a node end its drain of bucket 0.
+func (q *inquest) ends(node string) {
+	q.must(raftstore.Command{EndDrain: &raftstore.EndDrain{Node: node, Service: "web", Buckets: "0", Seen: 1000}})
+}
+
+// TestFlowsOfADrainThatHasEndedAreAskedAboutAgain: while another former owner
+// drains, b goes by whose the flows are that it has asked about, and those of the
+// first are nobody's. When the last has ended, b asks about none.
+func TestFlowsOfADrainThatHasEndedAreAskedAboutAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := heirOfTwo(t)
+		for _, step := range []struct {
+			what string
+			do   func()
+			want int
+		}{
+			{"another service", func() { q.define("mail", 1) }, 0},
+			{"a's end", func() { q.ends("a") }, 1},
+			{"nothing more", func() { q.join("d", 1) }, 1},
+			{"c's end", func() { q.ends("c") }, 1},
+		} {
+			if q.seen(step.do); q.kernel.askedAgain != step.want {
+				t.Fatalf("after %s: asked again %d times, want %d", step.what, q.kernel.askedAgain, step.want)
+			}
+		}
+	})
+}
+
+// TestTheWordOfADrainThatHasEndedIsNotRemembered: a says that a flow is its own,
+// and ends its drain before b has heard that.
+func TestTheWordOfADrainThatHasEndedIsNotRemembered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := heirOfTwo(t)
+		q.theirs[flowOf(nft.UDP, "192.0.2.1:1")] = true
+		q.packet(1, "192.0.2.1:1")
+		if v := q.after(holdRetry, 1); v != nft.Theirs {
+			t.Fatalf("verdict %d while a drains", v)
+		}
+		q.asking = func() {
+			q.asking = nil
+			q.store.mu.Lock()
+			defer q.store.mu.Unlock()
+			q.ends("a")
+		}
+		q.packet(2, "192.0.2.1:1")
+		if v := q.after(holdRetry, 2); v != nft.Drop {
+			t.Errorf("verdict %d about what a may have answered", v)
+		}
+	})
+}

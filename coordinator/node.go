@@ -199,7 +199,10 @@ func (r *reconciler) reconcile() error {
 	fresh := r.settle.look(st, r.node, known, r.opened, time.Now())
 	busy := r.parting.look(st, r.node, known, r.opened, time.Now())
 	part := desired(st, r.node, knowledge{known, r.opened, fresh, busy, r.interfaces})
-	ended := r.endings.of(st, r.node)
+	ended, lost := r.endings.of(st, r.node)
+	if len(lost) > 0 {
+		r.disown.lose(part, func(s nft.Service) hashmode.Set { return lost[s.Name] })
+	}
 	want := without(part, ended)
 	asks := askingIn(st, r.node, known, r.opened, want)
 	// The index is written though nothing else differs: what this node has said

@@ -16,8 +16,9 @@ import (
 // It is a pure function of its arguments and walks nodes and services by
 // name, so that every node would plan the same. busy reports a bucket whose
 // last move is not taken yet: it stays where it is (rule P15), unless its
-// owner has failed. Buckets whose owner does not serve always move; way says
-// how many others may, which can take several plans to even the shares out.
+// owner has failed; so does one that nobody could take now (stuck). Buckets
+// whose owner does not serve always move else; way says how many others may,
+// which can take several plans to even the shares out.
 func plan(st *raftstore.State, busy func(service string, b hashmode.Bucket) bool, way leeway) []raftstore.Move {
 	var moves []raftstore.Move
 	for _, name := range st.ServiceNames() {
@@ -100,6 +101,21 @@ func (d *deal) absent(b hashmode.Bucket) bool {
 	return known && !n.Failed && !n.Follows()
 }
 
+// stuck names a node that restarts and has, or may have, flows in a bucket whose
+// owner lives; empty for none. It can release nothing: whoever got the bucket
+// would hold what opens flows until that node is back, and the owner answers.
+func stuck(st *raftstore.State, slot raftstore.Slot) string {
+	if owner, known := st.Nodes[slot.Owner]; !known || owner.Failed {
+		return ""
+	}
+	for _, name := range append([]string{slot.Owner}, slot.From...) {
+		if n, known := st.Nodes[name]; known && !n.Failed && !n.Follows() {
+			return name
+		}
+	}
+	return ""
+}
+
 func (d *deal) weight(node string) int { return d.state.Nodes[node].Weight }
 
 // ownerOf is the bucket's owner if that serves.
@@ -122,7 +138,7 @@ func (d *deal) pinOf(b hashmode.Bucket) string {
 // fixed reports a bucket that the plan must leave where it is for now.
 func (d *deal) fixed(b hashmode.Bucket) bool {
 	n, known := d.state.Nodes[d.service.Map[b].Owner]
-	return d.absent(b) || known && !n.Failed && d.busy(b)
+	return stuck(d.state, d.service.Map[b]) != "" || known && !n.Failed && d.busy(b)
 }
 
 // collect takes the buckets that are to move: orphans, buckets away from the

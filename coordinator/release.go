@@ -18,11 +18,13 @@ type release struct {
 	wake       chan struct{}
 
 	mu      sync.Mutex
-	level   uint64 // told
-	target  uint64 // to be told, behind a barrier if closed
-	closed  bool   // a bucket was closed since the last barrier began
-	busy    bool   // a barrier is under way
-	covered uint64 // the target when it began
+	level   uint64    // told
+	target  uint64    // to be told, behind a barrier if closed
+	closed  bool      // a bucket was closed since the last barrier began
+	busy    bool      // a barrier is under way
+	covered uint64    // the target when it began
+	given   bool      // a bucket was closed that is not told as released yet
+	at      time.Time // when one last was
 }
 
 func newRelease(kernel Kernel, onReleased func(uint64), log *slog.Logger) *release {
@@ -35,9 +37,10 @@ func (r *release) applied(released uint64, closed bool) {
 	r.mu.Lock()
 	r.target = max(r.target, released)
 	r.closed = r.closed || closed
+	r.given = r.given || closed
 	rises := !r.closed && !r.busy && r.target > r.level
 	if rises {
-		r.level = r.target
+		r.raise(r.target)
 	}
 	wait := r.closed
 	r.mu.Unlock()
@@ -101,11 +104,22 @@ func (r *release) end() {
 	if !r.closed {
 		r.covered = r.target
 	}
-	r.level = max(r.level, r.covered)
+	if r.covered > before {
+		r.raise(r.covered)
+	}
 	level := r.level
 	r.mu.Unlock()
 	if level > before {
 		r.onReleased(level)
+	}
+}
+
+// raise tells a higher level. What was closed since the last barrier began is
+// not in it.
+func (r *release) raise(level uint64) {
+	r.level = level
+	if r.given {
+		r.at, r.given = time.Now(), r.closed
 	}
 }
 
@@ -121,4 +135,11 @@ func (r *release) told() uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.level
+}
+
+// last is when a bucket that was closed was last told as released.
+func (r *release) last() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.at
 }

@@ -67,7 +67,9 @@ func hintFor(err error) string {
 		return "`earshot status` shows the nodes' versions; upgrade the older ones first"
 	case errors.Is(err, raftstore.ErrFixed):
 		return "clients and routers know it: define a service under another name, and remove this one once nobody uses it"
-	case errors.Is(err, raftstore.ErrRestarting), errors.Is(err, raftstore.ErrRedefined):
+	case errors.Is(err, raftstore.ErrRestarting):
+		return "try again when `earshot status` does not show it as restarting any more"
+	case errors.Is(err, raftstore.ErrRedefined):
 		return "look at `earshot apply --dry-run`, and try again in a moment"
 	case errors.Is(err, errWitnessApplies):
 		return "run it on a node"

@@ -70,6 +70,10 @@ func (t Timing) tenancy(lease time.Duration) time.Duration { return lease - t.ma
 // a restart: clocks drift by up to a hundredth of it.
 func (t Timing) marginOf(lease time.Duration) time.Duration { return max(t.Margin, lease/50) }
 
+// asked is for how long after a release new owners may ask whose a SYN is: Settle,
+// and some for the way.
+func (t Timing) asked() time.Duration { return t.Settle * 3 / 2 }
+
 // gone is how long a voter may be dead before its vote moves: no restart, and
 // no repair that somebody waits for, takes as long.
 func (t Timing) gone() time.Duration { return max(200*t.Lease, time.Minute) }

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"earshot/coordinator"
+	"earshot/hashmode"
 )
 
 func (a *app) outCommand() *cobra.Command {
@@ -39,6 +40,11 @@ off unnoticed. Interrupted, the node stays out; the same command goes on watchin
 		}
 		fmt.Fprintf(a.stdout, "%s is out\n", node)
 		if !wait {
+			if s, err := c.Status(cmd.Context()); err == nil {
+				for _, text := range waitsFor(s, node) {
+					fmt.Fprintln(a.stdout, text)
+				}
+			}
 			return nil
 		}
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
@@ -185,7 +191,11 @@ func held(s coordinator.Status, node string) (holding, error) {
 			if own+drain == 0 {
 				continue
 			}
-			h.services = append(h.services, describeHolding(service.Name, own, drain, n))
+			text := describeHolding(service.Name, own, drain, n)
+			if why := heldUp(s, service, n); why != "" {
+				text += "; " + why
+			}
+			h.services = append(h.services, text)
 			h.flows += n.Flows + n.Closing
 			h.limit = max(h.limit, time.Duration(n.DrainLeftMS)*time.Millisecond)
 			oldest = max(oldest, n.OldestMS)
@@ -214,4 +224,43 @@ func describeHolding(service string, own, drain int, n coordinator.ShareStatus) 
 	}
 	parts = append(parts, flows)
 	return service + ": " + strings.Join(parts, ", ")
+}
+
+// waitsFor says, for each service, which buckets of a node that is out stay with
+// it for now because a node restarts.
+func waitsFor(s coordinator.Status, node string) []string {
+	var all []string
+	for _, service := range s.Services {
+		for _, n := range service.Nodes {
+			if n.Name != node {
+				continue
+			}
+			if why := heldUp(s, service, n); why != "" {
+				all = append(all, service.Name+": "+why)
+			}
+		}
+	}
+	return all
+}
+
+// heldUp says how many buckets of a node's share no plan moves before a node
+// that restarts is back: it has them, or may have flows in them. Empty for none.
+func heldUp(s coordinator.Status, service coordinator.ServiceStatus, share coordinator.ShareStatus) string {
+	own, stay := parseBuckets(share.Own), hashmode.Set{}
+	var names []string
+	for _, n := range s.Nodes {
+		i := slices.IndexFunc(service.Nodes, func(other coordinator.ShareStatus) bool { return other.Name == n.Name })
+		if !n.Restarting || n.State == coordinator.StateFailed || i < 0 {
+			continue
+		}
+		theirs := parseBuckets(service.Nodes[i].Own).Union(parseBuckets(service.Nodes[i].Drain))
+		if common := own.Minus(own.Minus(theirs)); !common.Empty() {
+			stay = stay.Union(common)
+			names = append(names, n.Name)
+		}
+	}
+	if stay.Empty() {
+		return ""
+	}
+	return "until " + strings.Join(names, " and ") + " has restarted, " + share.Name + " keeps " + plural(stay.Len(), "bucket")
 }
