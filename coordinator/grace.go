@@ -72,7 +72,7 @@ func (l *ledger) delay(until time.Time) {
 }
 
 // supersede judges a node whose name a server with another disk is to have: not
-// while it may hold a lease, unless it is judged dead anyway.
+// while it may hold a lease, unless it is judged dead anyway. It can be repeated.
 func (l *ledger) supersede(now time.Time, term uint64, n raftstore.Node) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -81,12 +81,14 @@ func (l *ledger) supersede(now time.Time, term uint64, n raftstore.Node) error {
 	}
 	t := l.tenant(now, n)
 	switch {
+	case t.superseded:
+		return nil
 	case t.judged:
 		return ErrJudged
 	case !n.Failed && (now.Before(t.until) || now.Before(l.graceOf(n))):
 		return errMayLive
 	}
-	t.judged = true
+	t.judged, t.superseded = true, true
 	return nil
 }
 

@@ -105,6 +105,9 @@ func TestASupersededNodeIsGrantedNothingP4(t *testing.T) {
 	if err := o.ask(o.renewal("c")); !errors.Is(err, ErrJudged) {
 		t.Fatalf("granted while another takes its place: %v", err)
 	}
+	if err := supersede(testTerm); err != nil {
+		t.Fatalf("the other asks once more: %v", err)
+	}
 	o.ledger.pardon("c")
 	o.history.die("c")
 	if err := supersede(testTerm); err != nil {

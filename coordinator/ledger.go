@@ -49,6 +49,8 @@ type tenancy struct {
 	serverID string
 	until    time.Time // the node may hold a lease until then
 	judged   bool
+	// superseded: judged for another server that is to have the name.
+	superseded bool
 	// doubt is the epoch from which a judgement was planned whose command may
 	// still come through. In another epoch it never will. Zero: no such doubt.
 	doubt uint64
@@ -237,7 +239,7 @@ func (l *ledger) pardon(node string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if t := l.tenants[node]; t != nil {
-		t.judged, t.doubt = false, 0
+		t.judged, t.superseded, t.doubt = false, false, 0
 	}
 }
 

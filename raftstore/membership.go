@@ -118,7 +118,7 @@ func mayVote(state *State, servers []Server, without []string) bool {
 }
 
 // receive admits a node, on the leader. It can be repeated.
-func (s *Store) receive(ctx context.Context, r request) (failed error) {
+func (s *Store) receive(ctx context.Context, r request) error {
 	select {
 	case s.admitting <- struct{}{}:
 		defer func() { <-s.admitting }()
@@ -137,6 +137,7 @@ func (s *Store) receive(ctx context.Context, r request) (failed error) {
 	if err != nil {
 		return err
 	}
+	var joined error
 	if a.ask && s.hooks.Admit != nil {
 		r.Join.Term = s.Leadership().Term
 		settled, err := s.hooks.Admit(ctx, r.Join)
@@ -146,7 +147,7 @@ func (s *Store) receive(ctx context.Context, r request) (failed error) {
 		if s.readable(Command{Join: &r.Join}) != nil {
 			r.Join.Term = 0
 		}
-		defer func() { settled(failed) }()
+		defer func() { settled(joined) }()
 	}
 	if a.add {
 		if err := s.callBack(ctx, r); err != nil {
@@ -164,8 +165,8 @@ func (s *Store) receive(ctx context.Context, r request) (failed error) {
 		}
 	}
 	if a.propose {
-		if _, err := s.Propose(ctx, Command{Join: &r.Join}); err != nil {
-			return err
+		if _, joined = s.Propose(ctx, Command{Join: &r.Join}); joined != nil {
+			return joined
 		}
 		s.log.Info("node joined", "node", r.Name, "listen", r.Listen, "voter", a.vote, "witness", r.Witness)
 	}

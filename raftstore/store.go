@@ -68,7 +68,7 @@ type Hooks struct {
 	// known name, which is a node with a wiped disk or a second node of that
 	// name. It refuses, wrapping ErrNameTaken, while the old one is alive.
 	// Otherwise the old one is granted nothing, in the term that j names, until
-	// settled is called with what became of the joining.
+	// settled is called with what became of the Join.
 	Admit func(ctx context.Context, j Join) (settled func(error), err error)
 }
 
