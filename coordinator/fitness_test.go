@@ -118,6 +118,8 @@ func TestCutResetsAtOnce(t *testing.T) {
 					t.Errorf("bucket %d: %+v", b, slot)
 				}
 			}
+			s.kernel.mu.Lock()
+			defer s.kernel.mu.Unlock()
 			if want := []string{"web 0-1"}; !slices.Equal(s.kernel.cut, want) {
 				t.Errorf("connections reset: %q, not those of %q", s.kernel.cut, want)
 			}
