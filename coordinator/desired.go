@@ -39,17 +39,19 @@ func roleOf(slot raftstore.Slot, node string, l levels) role {
 
 // rolesOf sorts a service's buckets by what the node is to them.
 func rolesOf(m raftstore.Map, node string, l levels) map[role]hashmode.Set {
-	sets := map[role]hashmode.Set{}
+	var sets [drain + 1]hashmode.Set // a map would be asked for each of thousands of buckets
 	for b, slot := range m {
-		r := roleOf(slot, node, l)
-		if r == foreign {
-			continue
+		if r := roleOf(slot, node, l); r != foreign {
+			sets[r].Add(hashmode.Bucket(b))
 		}
-		set := sets[r]
-		set.Add(hashmode.Bucket(b))
-		sets[r] = set
 	}
-	return sets
+	all := map[role]hashmode.Set{}
+	for r, set := range sets {
+		if !set.Empty() {
+			all[role(r)] = set
+		}
+	}
+	return all
 }
 
 // opened is what this node's kernel lets through: buckets in which it opens

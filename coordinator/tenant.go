@@ -31,6 +31,11 @@ type tenant struct {
 	reason  error // why the last request had no success
 }
 
+// asksAtOnce is how many requests may be under way: more than fit into a lease
+// at their pace, so that a leader that does not answer holds up no question to
+// the next.
+const asksAtOnce = 8
+
 // lease is a grant, counted from the sending of its request (rule P1).
 type lease struct {
 	until time.Time
@@ -49,7 +54,7 @@ func (t *tenant) run(ctx context.Context) error {
 	ticker := time.NewTicker(t.timing.Renew)
 	defer ticker.Stop()
 	// A leader that does not answer must not hold up the asking of the next.
-	slots := make(chan struct{}, 4)
+	slots := make(chan struct{}, asksAtOnce)
 	var asking sync.WaitGroup
 	defer asking.Wait()
 	for {
@@ -77,7 +82,9 @@ func (t *tenant) renewNow() { signal(t.wake) }
 
 // renew asks once.
 func (t *tenant) renew(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, t.timing.Lease/2)
+	// A lease counts from the request, so what comes late is worth something
+	// still. To ask a busy leader anew instead would make it busier.
+	ctx, cancel := context.WithTimeout(ctx, t.timing.tenancy(t.timing.Lease))
 	defer cancel()
 	r := t.request()
 	t.mu.Lock()

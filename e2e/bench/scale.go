@@ -17,6 +17,8 @@ const (
 	scaleLease = 2 * time.Second
 	// scaleSpan is how long the agents are watched at rest.
 	scaleSpan = 15 * time.Second
+	// scaleLook is the time between two looks at a cluster that forms.
+	scaleLook = time.Second
 	// scaleLimit is the time for one size to form, or to get over a death.
 	scaleLimit = 2 * time.Minute
 )
@@ -87,6 +89,10 @@ func (r *rig) scaleTo(ctx context.Context, size int) (line row, err error) {
 	asked := c.Nodes[0]
 	var leader string
 	if err := lab.Poll(ctx, scaleLimit, func() error {
+		// A status asks every node for its flows: on two cores that is work.
+		if err := pass(ctx, scaleLook); err != nil {
+			return err
+		}
 		s, err := c.agents[asked.Name].Status(ctx)
 		if err != nil {
 			return err
