@@ -58,7 +58,7 @@ func (s *single) counts() int {
 	return s.kernel.counts
 }
 
-// A process that is stopped in a count must not rest for nine times as long.
+// A process that is stopped in a count must not rest for nineteen times as long.
 func TestADrainEndsSoonAfterAStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := runWith(t, handedOver(t), &modelKernel{flowsTake: 5 * time.Minute}, nil)

@@ -18,9 +18,9 @@ const drainPoll = 1100 * time.Millisecond
 
 // restAfter is how long no count of flows is made after one that took so long:
 // to list those of a busy node takes a good part of a second, and a drain lasts
-// for minutes, so counts take a tenth of a processor at most. A count may also
+// for minutes, so counts take a twentieth of a processor at most. A count may also
 // take long because the process was stopped, which says nothing of the next.
-func restAfter(took time.Duration) time.Duration { return min(9*took, longestRest) }
+func restAfter(took time.Duration) time.Duration { return min(19*took, longestRest) }
 
 const longestRest = 20 * time.Second
 
