@@ -226,7 +226,7 @@ func (c *Coordinator) Admit(_ context.Context, j raftstore.Join) (settled func(e
 	return func(err error) {
 		// What may still come through ends with the term, at the latest.
 		if !errors.Is(err, raftstore.ErrUnknown) {
-			c.leader.ledger.pardon(j.Name)
+			c.leader.ledger.settle(j.Term, j.Name)
 		}
 	}, nil
 }

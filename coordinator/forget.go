@@ -68,8 +68,8 @@ func (l *leader) forgetOnce(ctx context.Context, node string) error {
 		Node: node, Term: lead.Term, Epoch: st.Epoch, Moves: deathPlan(st, node),
 	}})
 	if errors.Is(err, raftstore.ErrUnknown) {
-		l.ledger.waver(node, st.Epoch)
-	} else {
+		l.ledger.waver(lead.Term, node, st.Epoch)
+	} else if l.leadsIn(lead.Term) {
 		l.ledger.pardon(node)
 	}
 	if err != nil {

@@ -72,7 +72,7 @@ func (l *ledger) delay(until time.Time) {
 }
 
 // supersede judges a node whose name a server with another disk is to have: not
-// while it may hold a lease, unless it is judged dead anyway. It can be repeated.
+// while it may hold a lease. It can be repeated.
 func (l *ledger) supersede(now time.Time, term uint64, n raftstore.Node) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -85,11 +85,20 @@ func (l *ledger) supersede(now time.Time, term uint64, n raftstore.Node) error {
 		return nil
 	case t.judged:
 		return ErrJudged
-	case !n.Failed && (now.Before(t.until) || now.Before(l.graceOf(n))):
-		return errMayLive
+	case now.Before(t.until), !n.Failed && now.Before(l.graceOf(n)):
+		return errMayLive // one that is judged dead may be about to return
 	}
 	t.judged, t.superseded = true, true
 	return nil
+}
+
+// settle ends what supersede has begun in the term, and no other judgement.
+func (l *ledger) settle(term uint64, node string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if t := l.tenants[node]; l.term == term && t != nil && t.superseded {
+		t.judged, t.superseded = false, false
+	}
 }
 
 // latest returns the later of two times.

@@ -108,13 +108,48 @@ func TestASupersededNodeIsGrantedNothingP4(t *testing.T) {
 	if err := supersede(testTerm); err != nil {
 		t.Fatalf("the other asks once more: %v", err)
 	}
-	o.ledger.pardon("c")
+	o.ledger.settle(testTerm, "c")
 	o.history.die("c")
+	o.renewAll("c")
+	if err := supersede(testTerm); !errors.Is(err, errMayLive) {
+		t.Fatalf("a dead one that is about to return: %v", err)
+	}
+	o.pass(120)
 	if err := supersede(testTerm); err != nil {
 		t.Fatalf("a dead one: %v", err)
 	}
 	if err := o.ask(o.renewal("c")); !errors.Is(err, ErrJudged) {
 		t.Fatalf("a dead one comes back while another takes its place: %v", err)
+	}
+	o.ledger.settle(testTerm+1, "c")
+	if err := o.ask(o.renewal("c")); !errors.Is(err, ErrJudged) {
+		t.Fatalf("settled in another term: %v", err)
+	}
+	o.ledger.settle(testTerm, "c")
+	o.renewAll("c")
+	o.pass(120)
+	o.wantDead("silent", "a", "b")
+	o.ledger.settle(testTerm, "b")
+	if err := o.ask(o.renewal("b")); !errors.Is(err, ErrJudged) {
+		t.Fatalf("what was settled was no death: %v", err)
+	}
+}
+
+// What an earlier process asked for late says nothing of the one that runs.
+func TestALateRenewalOfAnEarlierProcessIsRefused(t *testing.T) {
+	o := newOffice(t)
+	r := o.renewal("c")
+	r.Lease, r.Process = o.ledger.timing.Lease, 2
+	if err := o.ask(r); err != nil {
+		t.Fatal(err)
+	}
+	r.Process = 1
+	if err := o.ask(r); !errors.Is(err, ErrOvertaken) {
+		t.Fatalf("granted to a process that is no more: %v", err)
+	}
+	r.Lease = 0
+	if err := o.ask(r); err != nil {
+		t.Fatalf("of an older version, which goes by the clock: %v", err)
 	}
 }
 
@@ -127,7 +162,8 @@ func TestAJudgementInDoubtEndsWithItsEpochP4(t *testing.T) {
 	if err := o.ledger.condemn(o.now, testTerm, o.history.state.Nodes["c"]); err != nil {
 		t.Fatal(err)
 	}
-	o.ledger.waver("c", o.history.state.Epoch)
+	o.ledger.waver(testTerm+1, "c", 1) // of another term
+	o.ledger.waver(testTerm, "c", o.history.state.Epoch)
 	o.wantDead("c is dead already")
 	if err := o.ask(o.renewal("c")); !errors.Is(err, ErrJudged) {
 		t.Fatalf("granted while it may be forgotten yet: %v", err)

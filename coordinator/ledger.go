@@ -20,6 +20,7 @@ var (
 	ErrBehind    = errors.New("the node does not follow the cluster's state")
 	ErrUnreached = errors.New("the node does not get, or cannot take, the leases that it is granted")
 	ErrStuck     = errors.New("the leader cannot commit")
+	ErrOvertaken = errors.New("a later process of the node has asked already")
 	ErrUntold    = errors.New("the length of the node's lease is not in the cluster's state yet")
 )
 
@@ -118,8 +119,11 @@ func (l *ledger) grant(now time.Time, term uint64, st *raftstore.State, r renewa
 		return 0, fmt.Errorf("%w: %s with id %s", ErrStranger, r.Node, r.ServerID)
 	}
 	t := l.tenant(now, n)
-	if t.judged {
+	switch {
+	case t.judged:
 		return 0, ErrJudged
+	case r.Lease > 0 && r.Process < t.process: // older versions number by the clock alone
+		return 0, ErrOvertaken
 	}
 	lease := l.leaseOf(n)
 	t.hear(now, r, st.Index, lease)
@@ -245,10 +249,10 @@ func (l *ledger) pardon(node string) {
 
 // waver says that a judgement stands until the state has another epoch than
 // the one that its command was planned from: that may still come through.
-func (l *ledger) waver(node string, epoch uint64) {
+func (l *ledger) waver(term uint64, node string, epoch uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if t := l.tenants[node]; t != nil {
+	if t := l.tenants[node]; l.term == term && t != nil {
 		t.doubt = epoch
 	}
 }

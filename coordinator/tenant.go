@@ -83,8 +83,9 @@ func (t *tenant) renewNow() { signal(t.wake) }
 // renew asks once.
 func (t *tenant) renew(ctx context.Context) {
 	// A lease counts from the request, so what comes late is worth something
-	// still. To ask a busy leader anew instead would make it busier.
-	ctx, cancel := context.WithTimeout(ctx, t.timing.tenancy(t.timing.Lease))
+	// still: as long as it lasts until the next one may come. To ask a busy leader
+	// anew instead would make it busier.
+	ctx, cancel := context.WithTimeout(ctx, t.timing.tenancy(t.timing.Lease)-t.timing.Renew)
 	defer cancel()
 	r := t.request()
 	t.mu.Lock()

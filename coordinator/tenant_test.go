@@ -56,6 +56,29 @@ func TestLeaseCountsFromTheSendingP1(t *testing.T) {
 	})
 }
 
+// An answer is waited for as long as its lease would last until the next one may
+// come. By shorter ones the node would answer now and then, for ever.
+func TestALateAnswerLastsUntilTheNextOrIsNone(t *testing.T) {
+	for late, want := range map[int]time.Duration{70: 60 * time.Millisecond, 76: 0} {
+		synctest.Test(t, func(t *testing.T) {
+			u := newTenure(t)
+			after := u.timing.Lease * time.Duration(late) / 100
+			u.tenant.ask = func(ctx context.Context, _ renewal) (grant, error) {
+				select {
+				case <-ctx.Done():
+					return grant{}, ctx.Err()
+				case <-time.After(after):
+					return grant{Bound: 7}, nil
+				}
+			}
+			u.renew(t.Context())
+			if got := u.kernelLeft(); got != want {
+				t.Errorf("after %v: %v of the lease are left, want %v", after, got, want)
+			}
+		})
+	}
+}
+
 func TestLeaseWaitsForTheMapThatTheLeaderMeantP3(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newTenure(t)

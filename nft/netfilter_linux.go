@@ -124,7 +124,9 @@ func (c *netfilter) dump(question []byte, take func(body []byte)) error {
 		err := c.receive(func(h unix.NlMsghdr, body []byte) bool {
 			switch h.Type {
 			case unix.NLMSG_DONE:
-				more = false
+				if more = false; len(body) >= 4 {
+					refused = errorOf(body) // what it broke off with
+				}
 			case unix.NLMSG_ERROR:
 				refused = errorOf(body)
 			default:

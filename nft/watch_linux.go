@@ -231,7 +231,7 @@ func (p *Plane) foreignLinkState(m netlink.Message, seen map[string]linkState) b
 		return gone
 	})
 	was, known := seen[name]
-	if state.heard && !was.heard {
+	if known && state.heard && !was.heard {
 		p.forgetUnanswered(state.index)
 	}
 	if m.Header.Type == unix.RTM_DELLINK {

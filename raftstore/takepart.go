@@ -231,7 +231,7 @@ func (s *Store) keep(ctx context.Context) error {
 		}
 		// An older leader has no place for what this program reads; a newer
 		// one has, as soon as nobody is older.
-		if err == nil && untold.over(s.untold(), tellEvery) {
+		if err == nil && untold.over(s.untold(), s.tellAfter()) {
 			untold = patience{}
 			if err := s.rejoin(ctx); err != nil {
 				s.log.Debug("cannot tell what this program reads", "error", err)
@@ -307,6 +307,15 @@ func (s *Store) untold() error {
 		return errUntold
 	}
 	return nil
+}
+
+// tellAfter is how long untold waits before the node says it again. Without its
+// lease in the state it is granted none.
+func (s *Store) tellAfter() time.Duration {
+	if s.State().Nodes[s.options.Name].Lease < s.options.Lease {
+		return tellEvery / 8
+	}
+	return tellEvery
 }
 
 // remember writes down that the cluster has known this node.
