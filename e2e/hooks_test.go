@@ -119,6 +119,17 @@ func TestEventsHooksAndReload(t *testing.T) {
 		return nil
 	})
 
+	// A node that goes just after it came has not opened, and loses nothing.
+	lab.Eventually(t, moveLimit, "the cluster's first moves are over", func() error {
+		for _, v := range ask(t, n1).Services {
+			for _, n := range v.Nodes {
+				if n.Drain != "" {
+					return fmt.Errorf("%s drains %s", n.Name, n.Drain)
+				}
+			}
+		}
+		return nil
+	})
 	command(t, n1, "out", "n3")
 	told(t, events, "out n3", "lose n3 web", "gain n1 web", "gain n2 web", "drained n3 web")
 	command(t, n1, "in", "n3")
