@@ -69,8 +69,8 @@ func (l *leader) forgetOnce(ctx context.Context, node string) error {
 	}})
 	if errors.Is(err, raftstore.ErrUnknown) {
 		l.ledger.waver(lead.Term, node, st.Epoch)
-	} else if l.leadsIn(lead.Term) {
-		l.ledger.pardon(node)
+	} else {
+		l.ledger.pardon(lead.Term, node)
 	}
 	if err != nil {
 		return err
@@ -89,7 +89,7 @@ func (l *leader) forgetOnce(ctx context.Context, node string) error {
 func (l *ledger) condemn(now time.Time, term uint64, n raftstore.Node) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.term != term || !l.ready {
+	if !l.inOffice(term) {
 		return ErrNotReady
 	}
 	t := l.tenant(now, n)

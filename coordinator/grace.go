@@ -76,7 +76,7 @@ func (l *ledger) delay(until time.Time) {
 func (l *ledger) supersede(now time.Time, term uint64, n raftstore.Node) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.term != term || !l.ready {
+	if !l.inOffice(term) {
 		return ErrNotReady
 	}
 	t := l.tenant(now, n)

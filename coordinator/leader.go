@@ -263,7 +263,7 @@ func (l *leader) bury(ctx context.Context, name string) {
 // pardon ends a judgement that is carried out, or never will be.
 func (l *leader) pardon(name string) {
 	delete(l.unsure, name)
-	l.ledger.pardon(name)
+	l.ledger.pardon(l.term, name)
 }
 
 // deathPlan says where the buckets of a node go when it dies, and moves

@@ -239,10 +239,10 @@ func (l *ledger) due(now time.Time, st *raftstore.State) (at time.Time, any bool
 }
 
 // pardon ends a judgement: its command is applied, or certainly never will be.
-func (l *ledger) pardon(node string) {
+func (l *ledger) pardon(term uint64, node string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if t := l.tenants[node]; t != nil {
+	if t := l.tenants[node]; l.term == term && t != nil {
 		t.judged, t.superseded, t.doubt = false, false, 0
 	}
 }
@@ -317,8 +317,11 @@ func (l *ledger) fitness(now time.Time, st *raftstore.State) (f raftstore.Fitnes
 func (l *ledger) readyIn(term uint64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.ready && l.term == term
+	return l.inOffice(term)
 }
+
+// inOffice is readyIn for who holds the lock.
+func (l *ledger) inOffice(term uint64) bool { return l.ready && l.term == term }
 
 // following tells which nodes hold a lease and the map of their incarnation.
 func (l *ledger) following(now time.Time, st *raftstore.State) map[string]bool {

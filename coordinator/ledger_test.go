@@ -106,7 +106,7 @@ func TestNodeThatGetsNoLeaseIsDeadP5(t *testing.T) {
 	}
 	o.wantDead("the last lease that it was granted is over", "c")
 	o.history.die("c")
-	o.ledger.pardon("c")
+	o.ledger.pardon(testTerm, "c")
 	o.renewAll("a", "b")
 	unreached.Held = o.history.state.Index
 	if err := o.ask(unreached); err != nil {
@@ -139,10 +139,11 @@ func TestJudgedNodeIsGrantedNothingP4(t *testing.T) {
 	o.pass(120)
 	o.renewAll("a", "b")
 	o.wantDead("silent since the election", "c")
+	o.ledger.pardon(testTerm-1, "c") // of an earlier term, and late
 	if err := o.ask(o.renewal("c")); !errors.Is(err, ErrJudged) {
 		t.Fatalf("a node whose buckets are being given away: %v", err)
 	}
-	o.ledger.pardon("c")
+	o.ledger.pardon(testTerm, "c")
 	o.renewAll("c")
 }
 
@@ -313,7 +314,7 @@ func TestFailedNodeReturnsOnceItHoldsTheMapThatTookItsBuckets(t *testing.T) {
 	o.renewAll("a", "b")
 	o.wantDead("silent", "c")
 	o.history.die("c")
-	o.ledger.pardon("c")
+	o.ledger.pardon(testTerm, "c")
 	stale := o.renewal("c")
 	stale.Held = before
 	if err := o.ask(stale); err != nil {

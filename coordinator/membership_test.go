@@ -85,7 +85,7 @@ func TestP4ForgettingAndGrantingExcludeEachOther(t *testing.T) {
 	if err := grant(later); !errors.Is(err, ErrJudged) {
 		t.Fatalf("granted while it is being forgotten: %v", err)
 	}
-	l.pardon("b")
+	l.pardon(testTerm, "b")
 	if err := l.condemn(later, testTerm+1, b); !errors.Is(err, ErrNotReady) {
 		t.Fatalf("condemned in another term: %v", err)
 	}

@@ -88,7 +88,7 @@ func TestTheNextJudgementIsDue(t *testing.T) {
 	o.pass(11)
 	o.wantDead("the grace is over", "c")
 	want("the others", 99)
-	o.ledger.pardon("c")
+	o.ledger.pardon(testTerm, "c")
 	want("the others, while a burial is tried again", 99)
 	o.ledger.end()
 	want("no leader", -1)

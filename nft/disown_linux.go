@@ -16,13 +16,9 @@ import (
 // flow, that one drains it, and this one would know it, too: both would answer.
 // A TCP flow that moved was reset.
 func (p *Plane) Disown(services []Service, buckets map[string]hashmode.Set) error {
-	all, err := addresses(services)
+	byAddr, err := byAddress(services)
 	if err != nil {
 		return err
-	}
-	byAddr := map[netip.Addr]address{}
-	for _, a := range all {
-		byAddr[a.Addr] = a
 	}
 	return p.tracker.ask(func(c *netfilter) error {
 		var gone [][]byte

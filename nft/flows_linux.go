@@ -44,18 +44,17 @@ type flowKey struct {
 
 // Flows counts the flows per service and bucket that this node has, in
 // whatever state the bucket is: those in conntrack whose original destination
-// is the shared address, those but of TCP that began there, and TCP sockets that conntrack does not list (any
-// more). A connection that ends here by conntrack's word alone, without a
-// socket, is not counted once it was established. A flow belongs to the
-// service that decides about its packets.
+// is the shared address, those but of TCP that began there, and TCP sockets
+// that conntrack does not list (any more). A connection that ends here by
+// conntrack's word alone, without a socket, is not counted once it was
+// established. A flow belongs to the service that decides about its packets.
 func (p *Plane) Flows(services []Service) (map[string]map[hashmode.Bucket]FlowCount, error) {
-	all, err := addresses(services)
+	shared, err := byAddress(services)
 	if err != nil {
 		return nil, err
 	}
-	counts := flowCounter{byAddr: map[netip.Addr]address{}, counts: map[string]map[hashmode.Bucket]FlowCount{}, sockets: map[flowKey]uint8{}}
-	for _, a := range all {
-		counts.byAddr[a.Addr] = a
+	counts := flowCounter{byAddr: shared, counts: map[string]map[hashmode.Bucket]FlowCount{}, sockets: map[flowKey]uint8{}}
+	for _, a := range shared {
 		for _, s := range a.Services {
 			counts.counts[s.Name] = map[hashmode.Bucket]FlowCount{}
 		}

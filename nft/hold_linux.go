@@ -308,19 +308,16 @@ func (h *holder) giveUp(rs Ruleset) {
 
 // allow follows a ruleset that the kernel holds.
 func (h *holder) allow(rs Ruleset) {
-	all, err := addresses(rs.Services)
+	shared, err := byAddress(rs.Services)
 	if err != nil {
 		return // such a ruleset was never applied
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.giveUp(rs)
-	h.may, h.byAddr = map[string]hashmode.Set{}, map[netip.Addr]address{}
+	h.may, h.byAddr = map[string]hashmode.Set{}, shared
 	for _, s := range rs.Services {
 		h.may[s.Name] = passable(s)
-	}
-	for _, a := range all {
-		h.byAddr[a.Addr] = a
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,53 +17,42 @@ const questionsAtOnce = 32
 
 // flowFinder asks conntrack for flows, over a lasting connection.
 type flowFinder struct {
-	ns namespace
-
-	mu   sync.Mutex // guards what follows
-	conn *netfilter
+	tracker
 	// forget is how long conntrack remembers TCP flows after their end, by
-	// state; read with each new connection.
+	// state; read with each new connection, which was last readBy.
 	forget map[byte]time.Duration
+	readBy *netfilter
 }
 
 // Known reports for each flow whether this node has it: whether conntrack
-// lists it and, for TCP, as begun by the client, and not in TIME_WAIT or CLOSE for longer
-// than HoldLimit: a SYN that was held may have been answered here and its
-// connection closed meanwhile, while a later one opens another. Flows in a
-// conntrack zone other than 0 are not found.
+// lists it and, for TCP, as begun by the client, and not in TIME_WAIT or CLOSE
+// for longer than HoldLimit: a SYN that was held may have been answered here
+// and its connection closed meanwhile, while a later one opens another. Flows in
+// a conntrack zone other than 0 are not found.
 func (p *Plane) Known(flows []Flow) ([]bool, error) {
+	known := make([]bool, len(flows))
 	f := &p.flows
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	known, err := f.known(flows)
+	err := f.ask(func(c *netfilter) error {
+		if f.readBy != c {
+			f.forget, f.readBy = f.ns.memoryOfTCP(), c
+		}
+		for at := 0; at < len(flows); at += questionsAtOnce {
+			end := min(at+questionsAtOnce, len(flows))
+			if err := c.find(flows[at:end], known[at:end], f.forget); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	if err != nil {
-		f.hangUp()
 		return nil, fmt.Errorf("look for flows: %w", err)
 	}
 	return known, nil
 }
 
-func (f *flowFinder) known(flows []Flow) ([]bool, error) {
-	if f.conn == nil {
-		c, err := f.ns.dialNetfilter(receiveBuffer)
-		if err != nil {
-			return nil, err
-		}
-		f.conn, f.forget = c, f.ns.memoryOfTCP()
-	}
-	known := make([]bool, len(flows))
-	for at := 0; at < len(flows); at += questionsAtOnce {
-		end := min(at+questionsAtOnce, len(flows))
-		if err := f.ask(flows[at:end], known[at:end]); err != nil {
-			return nil, err
-		}
-	}
-	return known, nil
-}
-
-// ask puts one question for each flow and waits for all the answers, which
+// find puts one question for each flow and waits for all the answers, which
 // bear the question's number.
-func (f *flowFinder) ask(flows []Flow, known []bool) error {
+func (c *netfilter) find(flows []Flow, known []bool, forget map[byte]time.Duration) error {
 	var m []byte
 	for i, flow := range flows {
 		start := len(m)
@@ -72,10 +60,10 @@ func (f *flowFinder) ask(flows []Flow, known []bool) error {
 		m = appendTuple(m, flow)
 		endMessage(m, start)
 	}
-	return f.conn.converse(m, len(flows), func(i int, kind uint16, body []byte) error {
+	return c.converse(m, len(flows), func(i int, kind uint16, body []byte) error {
 		switch kind {
 		case messageFlow:
-			known[i] = lists(body, flows[i], f.forget)
+			known[i] = lists(body, flows[i], forget)
 		case unix.NLMSG_ERROR:
 			// Conntrack has no such flow, or can have none (ICMP that asks nothing).
 			if err := errorOf(body); !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINVAL) {
@@ -84,19 +72,6 @@ func (f *flowFinder) ask(flows []Flow, known []bool) error {
 		}
 		return nil
 	})
-}
-
-func (f *flowFinder) close() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.hangUp()
-}
-
-func (f *flowFinder) hangUp() {
-	if f.conn != nil {
-		_ = f.conn.close() // nothing is lost with it
-		f.conn = nil
-	}
 }
 
 func familyOf(a netip.Addr) uint8 {

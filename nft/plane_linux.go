@@ -85,7 +85,7 @@ func Open(log *slog.Logger, options ...Option) (*Plane, error) {
 		wire:      wire{ns: ns, ports: ports},
 		lease:     leaser{wire: wire{ns: ns, ports: ports}, now: time.Now},
 		holds:     holder{length: queueLength, buffer: queueBuffer, limit: HoldLimit, theirs: wire{ns: ns, ports: ports}},
-		flows:     flowFinder{ns: ns},
+		flows:     flowFinder{tracker: tracker{ns: ns}},
 		tracker:   tracker{ns: ns},
 		counters:  counterReader{wire: wire{ns: ns, ports: ports}},
 		strangers: sightings{seen: map[post]sighting{}},

@@ -3,7 +3,6 @@ package nft
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 
 	"golang.org/x/sys/unix"
 
@@ -16,13 +15,9 @@ import (
 // were. The services are all that the node has, as for Flows. A kernel that
 // cannot do this (CONFIG_INET_DIAG_DESTROY) gives an UnsupportedError.
 func (p *Plane) Reset(services []Service, service string, buckets hashmode.Set) (int, error) {
-	all, err := addresses(services)
+	byAddr, err := byAddress(services)
 	if err != nil {
 		return 0, err
-	}
-	byAddr := map[netip.Addr]address{}
-	for _, a := range all {
-		byAddr[a.Addr] = a
 	}
 	n := 0
 	err = p.ns.do(func() error {

@@ -172,6 +172,19 @@ func addresses(services []Service) ([]address, error) {
 	return all, nil
 }
 
+// byAddress is addresses, to look them up.
+func byAddress(services []Service) (map[netip.Addr]address, error) {
+	all, err := addresses(services)
+	if err != nil {
+		return nil, err
+	}
+	found := map[netip.Addr]address{}
+	for _, a := range all {
+		found[a.Addr] = a
+	}
+	return found, nil
+}
+
 // join adds a service to those of its address.
 func (a *address) join(s Service) error {
 	first := a.Services[0]
