@@ -61,8 +61,10 @@ func babel(t *testing.T, nodes int) *lab.Lab {
 	t.Helper()
 	l := start(t, nodes)
 	for _, n := range l.Nodes {
-		for _, limit := range []string{"icmp_ratelimit", "icmp_msgs_per_sec"} {
-			if err := n.Sysctl("net/ipv4/"+limit, map[bool]string{true: "0", false: "100000"}[limit == "icmp_ratelimit"]); err != nil {
+		// What the client asked for after a pause comes all at once: the burst counts,
+		// whatever the rate.
+		for limit, value := range map[string]string{"icmp_ratelimit": "0", "icmp_msgs_per_sec": "100000", "icmp_msgs_burst": "100000"} {
+			if err := n.Sysctl("net/ipv4/"+limit, value); err != nil {
 				t.Fatal(err)
 			}
 		}
