@@ -130,14 +130,15 @@ func New(cfg Config, store Store, kernel Kernel, peers Peers, log *slog.Logger) 
 	c.reconciler.fitness = c.fitness
 	c.tenant = &tenant{
 		timing: cfg.Timing, kernel: kernel, log: log, held: c.held, ask: c.askForLease,
-		request: c.renewal, learn: c.news.learn, gained: c.announce, wake: make(chan struct{}, 1),
+		request: c.renewal, learn: c.news.learn, gained: c.announce,
+		wake: make(chan struct{}, 1), anew: make(chan struct{}, 1),
 	}
 	c.reconciler.leased = c.tenant.granted
 	c.leader = &leader{
 		store: store, timing: cfg.Timing, news: c.news, heard: &c.heard, log: log, started: time.Now(),
 		ledger: &ledger{timing: cfg.Timing},
 		quorum: &quorum{node: cfg.Node, store: store, peers: peers, own: &c.heard, timing: cfg.Timing},
-		wake:   make(chan struct{}, 1), greet: greeting{renew: cfg.Timing.Renew, ask: c.tenant.renewNow},
+		wake:   make(chan struct{}, 1), greet: greeting{renew: cfg.Timing.Renew, ask: c.tenant.greet},
 
 		surveyor: surveyor{store: store, ask: c.heatOf, log: log},
 	}

@@ -37,19 +37,52 @@ func roleOf(slot raftstore.Slot, node string, l levels) role {
 	return own
 }
 
+// roles are buckets by what a node is to them. A map would be asked for each of
+// thousands of buckets.
+type roles [drain + 1]hashmode.Set
+
+// byRole has no entry for a role without buckets.
+func (r *roles) byRole() map[role]hashmode.Set {
+	all := map[role]hashmode.Set{}
+	for i, set := range r {
+		if !set.Empty() {
+			all[role(i)] = set
+		}
+	}
+	return all
+}
+
 // rolesOf sorts a service's buckets by what the node is to them.
 func rolesOf(m raftstore.Map, node string, l levels) map[role]hashmode.Set {
-	var sets [drain + 1]hashmode.Set // a map would be asked for each of thousands of buckets
+	var sets roles
 	for b, slot := range m {
 		if r := roleOf(slot, node, l); r != foreign {
 			sets[r].Add(hashmode.Bucket(b))
 		}
 	}
-	all := map[role]hashmode.Set{}
-	for r, set := range sets {
-		if !set.Empty() {
-			all[role(r)] = set
+	return sets.byRole()
+}
+
+// rolesOfAll does so for all nodes that are anything to a bucket, in one pass.
+func rolesOfAll(m raftstore.Map, l levels) map[string]map[role]hashmode.Set {
+	cast := map[string]*roles{}
+	add := func(node string, r role, b int) {
+		if cast[node] == nil {
+			cast[node] = &roles{}
 		}
+		cast[node][r].Add(hashmode.Bucket(b))
+	}
+	for b, slot := range m {
+		add(slot.Owner, roleOf(slot, slot.Owner, l), b)
+		for _, former := range slot.From {
+			if former != slot.Owner {
+				add(former, drain, b)
+			}
+		}
+	}
+	all := map[string]map[role]hashmode.Set{}
+	for node, sets := range cast {
+		all[node] = sets.byRole()
 	}
 	return all
 }

@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"reflect"
 	"testing"
 
 	"earshot/hashmode"
@@ -26,6 +27,29 @@ func TestRoleOfASlot(t *testing.T) {
 			if got := roleOf(tc.slot, node, tc.know); got != want {
 				t.Errorf("%s: %s is %d to it, want %d", name, node, got, want)
 			}
+		}
+	}
+}
+
+// TestRolesOfAllNodes: one pass over the map for all nodes finds what one pass
+// for each does.
+func TestRolesOfAllNodes(t *testing.T) {
+	know := released("a", 3, "c", 7)
+	nodes := []string{"", "a", "b", "c"}
+	var m raftstore.Map
+	for i := range 400 {
+		slot := raftstore.Slot{Owner: nodes[i%4], Since: uint64(i % 9)}
+		for bit, former := range nodes[1:] {
+			if i/36&(1<<bit) != 0 {
+				slot.From = append(slot.From, former)
+			}
+		}
+		m = append(m, slot)
+	}
+	all := rolesOfAll(m, know)
+	for _, node := range append(nodes, "stranger") {
+		if one := rolesOf(m, node, know); len(one) != len(all[node]) || len(one) > 0 && !reflect.DeepEqual(one, all[node]) {
+			t.Errorf("%q: %v in the pass for all, %v in its own", node, all[node], one)
 		}
 	}
 }

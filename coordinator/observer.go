@@ -128,11 +128,12 @@ func know(st *raftstore.State, held levels) known {
 	k := known{state: st, services: map[string]event.Service{}, ownerless: map[string]string{}}
 	for name, v := range st.Services {
 		s := event.Service{Definition: definitionWords(v.Definition), Hash: v.Spec(), Shares: map[string]event.Share{}}
+		cast := rolesOfAll(v.Map, held)
 		for node, n := range st.Nodes {
 			if n.Failed {
 				continue
 			}
-			sets := rolesOf(v.Map, node, held)
+			sets := cast[node]
 			s.Shares[node] = event.Share{Open: sets[own].Union(sets[inherit]), Drain: sets[drain]}
 			k.waiting = k.waiting || !sets[waiting].Empty()
 		}

@@ -113,8 +113,9 @@ func serviceStatus(st *raftstore.State, name string, l levels, flows map[string]
 		Buckets: len(v.Map), Seed: v.Seed, Ports: append([]string{}, v.Ports...), Nodes: []ShareStatus{},
 		Refuses: st.Refuses(name),
 	}
+	cast := rolesOfAll(v.Map, l)
 	for _, node := range st.NodeNames() {
-		sets := rolesOf(v.Map, node, l)
+		sets := cast[node]
 		mine := sets[own].Union(sets[inherit]).Union(sets[waiting])
 		pinned := hashmode.Set{}
 		for b := range mine.All() {

@@ -20,7 +20,8 @@ type tenant struct {
 	learn   func(levels)
 	gained  func() // the node was silent and has a lease now
 
-	wake chan struct{}
+	wake chan struct{} // there is news for the leader
+	anew chan struct{} // there is another leader
 
 	mu      sync.Mutex
 	pending lease // granted, waiting for its map
@@ -57,13 +58,14 @@ func (t *tenant) run(ctx context.Context) error {
 	slots := make(chan struct{}, asksAtOnce)
 	var asking sync.WaitGroup
 	defer asking.Wait()
+	asking.Go(func() { t.tellNews(ctx) })
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
 			t.notice(time.Now())
-		case <-t.wake:
+		case <-t.anew:
 		}
 		select {
 		case slots <- struct{}{}:
@@ -76,9 +78,26 @@ func (t *tenant) run(ctx context.Context) error {
 	}
 }
 
+// tellNews asks for a renewal whenever there is news, until ctx ends. What comes
+// while an answer is out goes with the next request: a leader that is short of
+// time is not asked by all nodes for each entry of its log.
+func (t *tenant) tellNews(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.wake:
+			t.renew(ctx)
+		}
+	}
+}
+
 // renewNow asks for a renewal before its time: the leader waits to hear which
 // map this node holds.
 func (t *tenant) renewNow() { signal(t.wake) }
+
+// greet asks for a lease at once, whatever the leader before has not answered.
+func (t *tenant) greet() { signal(t.anew) }
 
 // renew asks once.
 func (t *tenant) renew(ctx context.Context) {

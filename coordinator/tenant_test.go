@@ -32,6 +32,7 @@ func newTenure(t *testing.T) *tenure {
 		learn:   func(levels) {},
 		gained:  func() { u.gained++ },
 		wake:    make(chan struct{}, 1),
+		anew:    make(chan struct{}, 1),
 	}
 	return u
 }
