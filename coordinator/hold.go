@@ -183,9 +183,11 @@ func (a *asker) judge(ctx context.Context) bool {
 	var asked []question
 	for _, p := range packets {
 		c, whom := judgeHeld(st, a.node, l, o, p.HeldPacket)
-		// A bucket that nobody else has flows in is held no more: what is left
-		// was held while somebody had.
-		bereft := c == claimPass && a.mourning.minds(p.Service, p.Bucket, st.Services[p.Service].Map[p.Bucket], now)
+		// Of those to be asked one is dead. In a bucket that nobody else has flows in
+		// nothing is held any more: what is left was held while somebody had, whenever
+		// it was told of. Else what comes after the death is new.
+		bereft := (c == claimPass || c == claimAsk && p.came.Before(a.mourning.since)) &&
+			a.mourning.minds(p.Service, p.Bucket, st.Services[p.Service].Map[p.Bucket], now)
 		switch {
 		case c == claimDrop || bereft || c != claimPass && now.Sub(p.came) > holdLimit:
 			verdicts = append(verdicts, nft.Decision{ID: p.ID, Verdict: nft.Drop})

@@ -105,3 +105,33 @@ func TestTheWordOfADrainThatHasEndedIsNotRemembered(t *testing.T) {
 		}
 	})
 }
+
+// TestWhatADeadOwnerMayHaveAnsweredIsNotAskedOfTheOthers: c had not released the
+// bucket when it died, and a, who drains it, too, cannot speak for c. What comes
+// later is a's or nobody's.
+func TestWhatADeadOwnerMayHaveAnsweredIsNotAskedOfTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHistory(t)
+		for _, n := range []string{"a", "b", "c"} {
+			h.join(n, 1)
+		}
+		h.define("web", 1)
+		for _, n := range []string{"a", "c", "b"} {
+			h.pin("0", n)
+		}
+		q := inquestOf(t, h)
+		q.news.learn(released("a", 1000))
+		q.packet(1, "192.0.2.1:1")
+		if v := q.after(holdRetry, 1); v != -1 {
+			t.Fatalf("verdict %d before c's release", v)
+		}
+		q.seen(func() { q.die("c") })
+		if v := q.after(2*holdRetry, 1); v != nft.Drop {
+			t.Errorf("verdict %d about a packet that the dead node may have answered", v)
+		}
+		q.packet(2, "192.0.2.1:1")
+		if v := q.after(holdRetry, 2); v != nft.Pass {
+			t.Errorf("verdict %d about a new one", v)
+		}
+	})
+}

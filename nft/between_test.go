@@ -31,8 +31,8 @@ func TestNoPacketFallsBetweenTwoLeases(t *testing.T) {
 	}
 }
 
-// A packet of a known flow, and a SYN-ACK, find their bucket whatever state it
-// goes to from whatever other.
+// A packet of a known flow, a SYN-ACK and a datagram of the server's find their
+// bucket whatever state it goes to from whatever other.
 func TestNoPacketFallsBetweenTwoStates(t *testing.T) {
 	client := clientOf(ownAll().Hash, 5, 0)
 	for _, c := range []struct {
@@ -47,6 +47,11 @@ func TestNoPacketFallsBetweenTwoStates(t *testing.T) {
 			[]string{"own", "take", "own", "inherit", "take", "inherit"},
 			func(w *world) func() {
 				return w.floodOut(nfttest.Packet{From: to(client, 80), To: client, Protocol: nfttest.TCP, Flags: nfttest.SYN | nfttest.ACK})
+			}},
+		{"datagram of the server's", "sent from another node's bucket",
+			[]string{"own", "take", "own", "inherit", "own", "drain", "take", "inherit", "take", "drain", "inherit", "drain"},
+			func(w *world) func() {
+				return w.floodOut(nfttest.Packet{From: to(client, 80), To: client, Protocol: nfttest.UDP})
 			}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -14,11 +14,17 @@ import (
 // by the services' names, but for TCP's. Those entries outlive the node's part
 // in a flow for minutes. When the bucket comes back while another node has the
 // flow, that one drains it, and this one would know it, too: both would answer.
-// A TCP flow that moved was reset.
+// A TCP flow that moved was reset; one that is half open is ended, where the
+// kernel can, or its SYN-ACK would be sent again from a bucket that came back,
+// to a client whom another node has answered meanwhile.
 func (p *Plane) Disown(services []Service, buckets map[string]hashmode.Set) error {
 	byAddr, err := byAddress(services)
 	if err != nil {
 		return err
+	}
+	var unsupported *UnsupportedError
+	if _, err := p.ns.endSockets(halfOpen, byAddr, buckets); err != nil && !errors.As(err, &unsupported) {
+		return fmt.Errorf("end half-open connections: %w", err)
 	}
 	return p.tracker.ask(func(c *netfilter) error {
 		var gone [][]byte

@@ -68,7 +68,7 @@ func (p *Plane) Flows(services []Service) (map[string]map[hashmode.Bucket]FlowCo
 	}
 	err = p.ns.do(func() error {
 		for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-			sockets, err := openSockets(family)
+			sockets, err := socketsIn(openStates, family)
 			if err != nil {
 				return err
 			}

@@ -2,7 +2,6 @@ package nft
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -292,71 +291,4 @@ func BenchmarkKnown(b *testing.B) {
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/flow")
 		})
 	}
-}
-
-// What is disowned is known no more; other buckets' flows are, and TCP's.
-func TestDisown(t *testing.T) {
-	eachIP(t, func(t *testing.T, v6 bool) {
-		w := newWorld(t)
-		w.serve()
-		p := w.plane()
-		s := webOf(v6, all16(), hashmode.Set{}, hashmode.Set{})
-		leased(t, p, 1, s)
-		o := w.observer()
-		connection := clientOfIP(v6, ownAll().Hash, 3, 0)
-		w.handshake(o, connection)
-		datagrams := map[hashmode.Bucket]Flow{}
-		for b := range hashmode.Bucket(16) {
-			d := udp(clientOfIP(v6, ownAll().Hash, b, 1), 80)
-			if o.passed(d) != 1 {
-				t.Fatalf("datagram of bucket %d does not pass", b)
-			}
-			datagrams[b] = flowOf(d)
-		}
-		gone := hashmode.NewSet(3, 7)
-		must(t, p.Disown([]Service{s}, map[string]hashmode.Set{s.Name: gone}))
-		for b, f := range datagrams {
-			known, err := p.Known([]Flow{f, flowOf(tcp(connection, nfttest.SYN))})
-			must(t, err)
-			if known[0] == gone.Has(b) || !known[1] {
-				t.Errorf("bucket %d: its datagrams' flow is known: %v; the connection of bucket 3: %v", b, known[0], known[1])
-			}
-		}
-	})
-}
-
-// A flow that the server began is this node's as much as any other, but for
-// TCP's: the client's packets are let in by the same rule.
-func TestFlowsThatTheServerBegan(t *testing.T) {
-	eachIP(t, func(t *testing.T, v6 bool) {
-		w := newWorld(t)
-		p := w.plane()
-		s := webOf(v6, all16(), hashmode.Set{}, hashmode.Set{})
-		leased(t, p, 1, s)
-		client := netip.AddrPortFrom(remote(v6, 9), 4000)
-		w.node.Do(func() {
-			conn, err := net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(sharedOf(v6), 80)), net.UDPAddrFromAddrPort(client))
-			must(t, err)
-			defer conn.Close()
-			_, err = conn.Write([]byte("block 1"))
-			must(t, err)
-		})
-		flow := flowOf(udp(client, 80))
-		known := func() bool {
-			k, err := p.Known([]Flow{flow})
-			must(t, err)
-			return k[0]
-		}
-		eventually(t, "known", known)
-		bucket := s.Hash.Bucket(client, 80)
-		flows, err := p.Flows([]Service{s})
-		must(t, err)
-		if got := flows[s.Name][bucket]; got.Other != 1 {
-			t.Errorf("flows %v", flows)
-		}
-		must(t, p.Disown([]Service{s}, map[string]hashmode.Set{s.Name: hashmode.NewSet(bucket)}))
-		if known() {
-			t.Error("disowned, and known")
-		}
-	})
 }

@@ -59,12 +59,14 @@ func (p *Plane) Lease(until time.Time) error {
 	if err := l.find(); err != nil {
 		return fmt.Errorf("read lease: %w", err)
 	}
+	var ends time.Time // of the kernel's timer, at the earliest
 	for tolerance := LeaseTolerance; ; tolerance *= 2 {
 		computed := l.now()
 		length := (until.Sub(computed) - tolerance).Truncate(time.Millisecond)
 		if length <= 0 {
 			return ErrLate
 		}
+		ends = computed.Add(length)
 		l.at(leaseComputed)
 		if err := l.stage(l.active.other(), length); err != nil {
 			return fmt.Errorf("stage lease: %w", noTable(err))
@@ -80,7 +82,8 @@ func (p *Plane) Lease(until time.Time) error {
 		return fmt.Errorf("install lease: %w", noTable(err))
 	}
 	l.active = l.active.other()
-	p.holds.until.Store(&until)
+	// What is let in later would be received and not be answered.
+	p.holds.until.Store(&ends)
 	return nil
 }
 

@@ -22,6 +22,19 @@ func (w *world) left(p *Plane) time.Duration {
 	return left
 }
 
+// A verdict that comes when the kernel's timer is over would let in what is not
+// answered any more.
+func TestVerdictsGoByTheKernelsLease(t *testing.T) {
+	w := newWorld(t)
+	p := w.plane()
+	must(t, p.Apply(Ruleset{Index: 1, Services: []Service{ownAll()}}))
+	until := time.Now().Add(time.Minute)
+	must(t, p.Lease(until))
+	if ends := *p.holds.until.Load(); until.Sub(ends) < LeaseTolerance {
+		t.Errorf("verdicts let in until %v before the lease's end, want %v and more", until.Sub(ends), LeaseTolerance)
+	}
+}
+
 // A process may stop anywhere in a renewal (rule P8): neither the lease that
 // it installs afterwards nor the one that stood may outlast its time.
 func TestLeaseDoesNotGrowInAPause(t *testing.T) {

@@ -182,6 +182,7 @@ func setHeard(service string) string   { return service + "_heard" }
 
 func chainService(service string) string { return "service_" + service }
 func chainReply(service string) string   { return "reply_" + service }
+func chainSent(service string) string    { return "sent_" + service }
 
 // chainAddress and the like replace what an nft identifier cannot have.
 func chainAddress(a netip.Addr) string { return "to_" + addressName(a) }

@@ -3,6 +3,7 @@ package nft
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"golang.org/x/sys/unix"
 
@@ -19,10 +20,15 @@ func (p *Plane) Reset(services []Service, service string, buckets hashmode.Set) 
 	if err != nil {
 		return 0, err
 	}
-	n := 0
-	err = p.ns.do(func() error {
+	return p.ns.endSockets(openStates, byAddr, map[string]hashmode.Set{service: buckets})
+}
+
+// endSockets ends the TCP sockets in some states in buckets of services, by
+// their names.
+func (n namespace) endSockets(states uint32, byAddr map[netip.Addr]address, buckets map[string]hashmode.Set) (ended int, err error) {
+	err = n.do(func() error {
 		for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-			sockets, err := openSockets(family)
+			sockets, err := socketsIn(states, family)
 			if err != nil {
 				return err
 			}
@@ -33,7 +39,7 @@ func (p *Plane) Reset(services []Service, service string, buckets hashmode.Set) 
 					continue
 				}
 				decides, spec := a.decider(unix.IPPROTO_TCP, key.server.Port())
-				if decides.Name != service || !buckets.Has(spec.Bucket(key.client, key.server.Port())) {
+				if !buckets[decides.Name].Has(spec.Bucket(key.client, key.server.Port())) {
 					continue
 				}
 				switch err := s.destroy(); {
@@ -43,11 +49,11 @@ func (p *Plane) Reset(services []Service, service string, buckets hashmode.Set) 
 				case err != nil:
 					return fmt.Errorf("reset the connection of %s: %w", key.client, err)
 				default:
-					n++
+					ended++
 				}
 			}
 		}
 		return nil
 	})
-	return n, err
+	return ended, err
 }

@@ -75,12 +75,14 @@ func holdChains(q Queue) []chain {
 }
 
 // takeChain: another node opens flows in this bucket until it has released
-// it. Nothing is answered but what is known here from before. Other segments of
-// TCP are of the other node's flows, or of nobody's: no answer lets them in.
+// it. Nothing is answered but what is known here from before, and a bare SYN not
+// even then: it may be of a connection that was half open here when the bucket
+// went, and that others have opened since. Other segments of TCP are of the other
+// node's flows, or of nobody's: no answer lets them in.
 func takeChain() chain {
 	return chain{name: chainTake, rules: []rule{
-		when(ctStatusConfirmed(), accept()),
 		when(isTCP(), bareSYN(), goTo(chainOpen)),
+		when(ctStatusConfirmed(), accept()),
 		dropped("take: of a flow of the old owner", isTCP()),
 		when(goTo(chainAsk)),
 	}}

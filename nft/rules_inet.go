@@ -38,7 +38,8 @@ func inetTable(all []address, q Queue) table {
 			}
 			t.chains = append(t.chains,
 				chain{name: chainService(s.Name), rules: verdictRules(s, hashOf(s), holds)},
-				chain{name: chainReply(s.Name), rules: replyRules(s, hashOf(s), holds)})
+				chain{name: chainReply(s.Name), rules: replyRules(s, hashOf(s), holds)},
+				chain{name: chainSent(s.Name), rules: sentRules(s, holds)})
 		}
 		t.chains = append(t.chains, packetChain(a, holds), answerChain(a, holds))
 		pre = append(pre, when(isIP(inet, a.Addr.Is6()), ipDest(a.Addr), goTo(chainAddress(a.Addr))))
@@ -122,26 +123,46 @@ func errorChain() chain {
 	}}
 }
 
-// answerChain is the way out of a packet from a shared address (rules P18 and
-// P17: SYN-ACKs of a bucket that this node does not have stay here).
+// answerChain is the way out of a packet from a shared address. What begins a
+// flow for its client leaves only from a bucket of this node's: SYN-ACKs (rules
+// P18 and P17), and datagrams, with which a server may begin again, for
+// conntrack, a flow that another node has by now.
 func answerChain(a address, holds bool) chain {
 	rules := []rule{when(jump(chainLease))}
 	if a.Addr.Is6() {
 		rules = append(rules, neighbourRules(a)...)
 	}
-	rules = append(rules,
-		when(notTCP(), accept()),
-		when(isTCP(), notSYNACK(), accept()))
+	rules = append(rules, when(isTCP(), notSYNACK(), accept()))
 	for _, s := range a.Services {
-		for _, p := range s.Ports {
-			rules = append(rules, when(sourcePort(p), goTo(chainReply(s.Name))))
-		}
-		if len(s.Ports) == 0 {
-			rules = append(rules, when(goTo(chainReply(s.Name))))
-			return chain{name: chainFrom(a.Addr), rules: rules}
+		for _, named := range answerClauses(s) {
+			to := chainSent(s.Name)
+			if named.tcp {
+				to = chainReply(s.Name)
+			}
+			rules = append(rules, when(named.clause, goTo(to)))
 		}
 	}
+	rules = append(rules, when(notTCP(), accept()))
 	return chain{name: chainFrom(a.Addr), rules: append(rules, replyRules(a.Services[0], restHash(a), holds)...)}
+}
+
+// answers are what a service sends, a part of it each.
+type answers struct {
+	clause
+	tcp bool
+}
+
+// answerClauses match what a service sends: without ports, all protocols that
+// have them.
+func answerClauses(s Service) []answers {
+	if len(s.Ports) == 0 {
+		return []answers{{isTCP(), true}, {isProtocol(UDP), false}, {hasPorts(), false}}
+	}
+	var all []answers
+	for _, p := range s.Ports {
+		all = append(all, answers{sourcePort(p), p.Protocol == TCP})
+	}
+	return all
 }
 
 // neighbourRules have neighbour discovery say the cluster MAC for a shared
@@ -164,11 +185,26 @@ func replyRules(s Service, hash hashed, holds bool) []rule {
 		sets = append(sets, setTake(s.Name))
 	}
 	sets = append(sets, setOwn(s.Name), setInherit(s.Name))
+	return leaveFrom(sets, hash, "SYN-ACK: another node's bucket")
+}
+
+// sentRules let what is not TCP out from those, and, where it keeps its node, from
+// buckets whose flows this node still has.
+func sentRules(s Service, holds bool) []rule {
+	sets := []string{setOwn(s.Name), setInherit(s.Name)}
+	if holds {
+		sets = append(sets, setDrain(s.Name), setTake(s.Name))
+	}
+	return leaveFrom(append(slices.Clip(sets), sets...), hashOf(s), "sent from another node's bucket")
+}
+
+// leaveFrom lets out what is in a bucket of one of the sets.
+func leaveFrom(sets []string, hash hashed, comment string) []rule {
 	var rules []rule
 	for _, set := range sets {
 		rules = append(rules, when(isIP(inet, hash.v6), hash.out(), in(set), accept()))
 	}
-	return append(rules, dropped("SYN-ACK: another node's bucket"))
+	return append(rules, dropped(comment))
 }
 
 // heldSet holds one element, the index of the map that the sets are from.

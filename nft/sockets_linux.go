@@ -26,6 +26,10 @@ const (
 const openStates = 1<<tcpEstablished | 1<<tcpSynSent | 1<<tcpSynRecv | 1<<tcpFinWait1 | 1<<tcpFinWait2 |
 	1<<tcpCloseWait | 1<<tcpLastAck | 1<<tcpClosing
 
+// halfOpen sockets have sent a SYN-ACK, and send it again for a minute until the
+// client answers.
+const halfOpen = 1 << tcpSynRecv
+
 // A socket is a TCP socket with a peer.
 type socket struct {
 	family, state uint8
@@ -41,11 +45,12 @@ const (
 	beforeWanted = 8
 )
 
-// openSockets lists the sockets of a family in this thread's namespace. One
-// that listens on [::] has its IPv4 connections as AF_INET6.
-func openSockets(family uint8) ([]socket, error) {
+// socketsIn lists the sockets of a family that are in some states, in this
+// thread's namespace. One that listens on [::] has its IPv4 connections as
+// AF_INET6.
+func socketsIn(states uint32, family uint8) ([]socket, error) {
 	request := nl.NewNetlinkRequest(nl.SOCK_DIAG_BY_FAMILY, unix.NLM_F_DUMP)
-	request.AddRawData(wantedSockets(family, openStates, [socketID]byte{}))
+	request.AddRawData(wantedSockets(family, states, [socketID]byte{}))
 	messages, err := request.Execute(unix.NETLINK_INET_DIAG, nl.SOCK_DIAG_BY_FAMILY)
 	if err != nil {
 		return nil, fmt.Errorf("list sockets: %w", err)
