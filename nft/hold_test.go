@@ -24,7 +24,7 @@ func holdTable(t *testing.T, v6 bool) {
 			"known": "pass", "known SYN": "pass", "SYN": "pass", "options": "pass", "mid-stream": "drop", "UDP": "hold", "known UDP": "pass",
 			"echo": "hold", "ESP": "hold", "other port": "hold", "fragments": "hold", "related error": "pass", "error": "drop"},
 		"take": {
-			"known": "pass", "known SYN": "pass", "SYN": "hold", "options": "hold", "mid-stream": "drop", "UDP": "hold", "known UDP": "pass",
+			"known": "pass", "known SYN": "hold", "SYN": "hold", "options": "hold", "mid-stream": "drop", "UDP": "hold", "known UDP": "pass",
 			"echo": "hold", "ESP": "hold", "other port": "hold", "fragments": "hold", "related error": "pass", "error": "drop"},
 		"drain": {
 			"known": "pass", "known SYN": "drop", "SYN": "drop", "options": "drop", "mid-stream": "drop", "UDP": "drop", "known UDP": "pass",
@@ -56,7 +56,7 @@ func holdTable(t *testing.T, v6 bool) {
 					t.Errorf("%s: %s, want %s", name, got, want[name])
 				}
 				for _, h := range held {
-					opens := name == "SYN" || name == "options"
+					opens := name == "SYN" || name == "known SYN" || name == "options"
 					if h.Service != w.serviceName(v6) || h.Bucket != bucket || h.Opens != opens || h.Flow != flowOf(kinds[name]) {
 						t.Errorf("%s is held as %+v", name, h)
 					}
