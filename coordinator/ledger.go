@@ -133,12 +133,14 @@ func (l *ledger) grant(now time.Time, term uint64, st *raftstore.State, r renewa
 	if now.Sub(t.dueSince) > lease {
 		return 0, fmt.Errorf("%w: it holds map %d, %d is due", ErrBehind, t.held, t.due)
 	}
-	// One that is judged dead may have leases: it opens nothing by them, and
-	// is to show that they reach it.
-	if t.silent() && now.Sub(t.silentSince) > lease && !n.Failed {
+	until := now.Add(l.timing.patience(max(rest, lease)))
+	// It is to be judged when its last lease is over, and sooner by no refusal:
+	// a restarting one reads its log without a lease, behind a longer one. One
+	// that is judged dead may have leases: it opens nothing by them, and is to
+	// show that they reach it.
+	if t.silent() && now.Sub(t.silentSince) > lease && until.After(t.until) && !n.Failed {
 		return 0, ErrUnreached
 	}
-	until := now.Add(l.timing.patience(max(rest, lease)))
 	if until.After(t.until) || awake(n, r.Process, r.Resting) {
 		t.until = until
 	}

@@ -241,8 +241,12 @@ func (t *tenant) rest(ctx context.Context) error {
 		case <-time.After(t.timing.Gather):
 		}
 	}
-	if err := t.kernel.Lease(sent.Add(t.timing.tenancy(t.timing.Rest))); err != nil {
+	until := sent.Add(t.timing.tenancy(t.timing.Rest))
+	if err := t.kernel.Lease(until); err != nil {
 		return fmt.Errorf("install a restart lease: %w", err)
 	}
+	t.mu.Lock()
+	t.until = until // an agent that takes long to end is not silent
+	t.mu.Unlock()
 	return nil
 }

@@ -152,6 +152,14 @@ func TestRestingNodeTakesNoOrdinaryLease(t *testing.T) {
 		if got := u.kernelLeft(); got < 9*time.Second {
 			t.Fatalf("the kernel's lease after all: %v", got)
 		}
+		time.Sleep(time.Second) // the agent lingers
+		u.answer = func(r renewal) (grant, error) {
+			if r.Silent {
+				t.Error("says that it has no lease")
+			}
+			return grant{Bound: 7}, nil
+		}
+		u.renew(t.Context())
 	})
 }
 
