@@ -100,8 +100,7 @@ func (l *leader) step(ctx context.Context) error {
 		return nil
 	}
 	if lead.Term != l.term {
-		l.begin(ctx, lead, now)
-		return nil
+		return l.begin(ctx, lead, now)
 	}
 	// Was this process stopped? Then the others' silence is its own.
 	if stopped := now.Sub(l.ranAt); stopped > l.timing.Lease/3 {
@@ -123,11 +122,12 @@ func (l *leader) step(ctx context.Context) error {
 }
 
 // begin takes office: nothing is granted before an entry of the own term is
-// applied (rule P3).
-func (l *leader) begin(ctx context.Context, lead raftstore.Leadership, now time.Time) {
+// applied (rule P3). One that cannot commit that, and reads no log meanwhile
+// that it has to read first, does not lead (rule P10).
+func (l *leader) begin(ctx context.Context, lead raftstore.Leadership, now time.Time) error {
 	if err := l.store.Halted(); err != nil {
 		l.giveWay(ctx, err)
-		return
+		return nil
 	}
 	extra := time.Duration(0)
 	if l.heard.nobody() {
@@ -136,9 +136,13 @@ func (l *leader) begin(ctx context.Context, lead raftstore.Leadership, now time.
 	l.ledger.begin(lead.Term, now, extra)
 	l.term, l.ranAt, l.tickedAt, l.unsure = lead.Term, now, now, map[string]uint64{}
 	l.log.Info("leading", "term", lead.Term)
+	before := l.store.State().Index
 	if err := l.commit(ctx, raftstore.Command{Tick: &raftstore.Tick{}}); err != nil {
 		l.term = 0 // begin again
-		return
+		if errors.Is(err, raftstore.ErrNotLeader) || l.store.Halted() != nil || l.store.State().Index != before {
+			return nil
+		}
+		return l.standDown(ctx, lead.Term, err)
 	}
 	l.ledger.setReady(lead.Term)
 	l.ranAt = time.Now()
@@ -147,6 +151,7 @@ func (l *leader) begin(ctx context.Context, lead raftstore.Leadership, now time.
 	l.formation, l.idle = formation{}, nil
 	l.pace, l.moved = pace{Damping: l.ledger.damping.get()}, moved{}
 	l.disturb(l.ranAt)
+	return nil
 }
 
 // succeed finds out when the leaders before could last grant a lease. It asks
@@ -205,13 +210,22 @@ func (l *leader) tick(ctx context.Context, now time.Time) error {
 	if !stuck {
 		return nil
 	}
-	l.log.Error("cannot commit: granting no lease and handing over", "error", err)
+	return l.standDown(ctx, l.term, err)
+}
+
+// standDown has another lead, since this one could not commit. Its error ends
+// the agent (rule P10).
+func (l *leader) standDown(ctx context.Context, term uint64, reason error) error {
+	if ctx.Err() != nil || !l.leadsIn(term) {
+		return nil
+	}
+	l.log.Error("cannot commit: granting no lease and handing over", "error", reason)
 	handing, cancel := context.WithTimeout(ctx, l.timing.Lease)
 	defer cancel()
 	if err := l.store.Transfer(handing); err != nil {
 		l.log.Error("cannot hand over", "error", err)
 	}
-	if l.leadsIn(l.term) && ctx.Err() == nil {
+	if l.leadsIn(term) && ctx.Err() == nil {
 		l.store.Resign()
 		return errStuck
 	}
