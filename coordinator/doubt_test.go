@@ -104,7 +104,7 @@ func TestANodeStaysJudgedWhileItsDeathMayComeThrough(t *testing.T) {
 		start = start.Add(timing.Lease * 2)
 		l.judge(t.Context(), start)
 		r := renewal{Node: "b", ServerID: "id-b", Process: 1}
-		if _, err := l.ledger.grant(start, testTerm, store.State(), r, 0, store.LastCommand); !errors.Is(err, ErrJudged) {
+		if _, err := l.ledger.grant(start, testTerm, store.State, r, 0, store.LastCommand); !errors.Is(err, ErrJudged) {
 			t.Fatalf("granted while its death may come through: %v", err)
 		}
 	}

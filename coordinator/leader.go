@@ -344,7 +344,7 @@ func (l *leader) grantTo(ctx context.Context, r renewal) (grant, error) {
 	if err := l.quorum.confirm(ctx, lead.Term); err != nil {
 		return grant{}, err
 	}
-	bound, err := l.ledger.grant(time.Now(), lead.Term, l.store.State(), r, r.Rest, l.store.LastChange)
+	bound, err := l.ledger.grant(time.Now(), lead.Term, l.store.State, r, r.Rest, l.store.LastChange)
 	if err != nil {
 		return grant{}, err
 	}

@@ -102,8 +102,9 @@ func (l *ledger) setStuck(stuck bool) {
 // grant enters a lease for the asking node and returns its bound, which last
 // names at that moment: the newest command in the leader's log (rule P3). The
 // caller has heard from a quorum since the request came in (rule P2). With
-// rest, the node is restarting and is given that much time.
-func (l *ledger) grant(now time.Time, term uint64, st *raftstore.State, r renewal, rest time.Duration, last func() uint64) (uint64, error) {
+// rest, the node is restarting and is given that much time. The state is looked
+// at under the lock: one from before a rest was entered would cut that short.
+func (l *ledger) grant(now time.Time, term uint64, state func() *raftstore.State, r renewal, rest time.Duration, last func() uint64) (uint64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
@@ -114,6 +115,7 @@ func (l *ledger) grant(now time.Time, term uint64, st *raftstore.State, r renewa
 	case l.stuck:
 		return 0, ErrStuck
 	}
+	st := state()
 	n, known := st.Nodes[r.Node]
 	if !known || n.ServerID != r.ServerID {
 		return 0, fmt.Errorf("%w: %s with id %s", ErrStranger, r.Node, r.ServerID)

@@ -49,8 +49,10 @@ func (o *office) renewal(node string) renewal {
 	return renewal{Node: node, ServerID: "id-" + node, Process: 1, level: level{Held: o.history.state.Index, Released: o.history.state.Index}}
 }
 
+func (o *office) state() *raftstore.State { return o.history.state }
+
 func (o *office) ask(r renewal) error {
-	_, err := o.ledger.grant(o.now, testTerm, o.history.state, r, r.Rest, func() uint64 { return o.history.state.Index })
+	_, err := o.ledger.grant(o.now, testTerm, o.state, r, r.Rest, func() uint64 { return o.history.state.Index })
 	return err
 }
 

@@ -69,7 +69,7 @@ func TestP4ForgettingAndGrantingExcludeEachOther(t *testing.T) {
 	later := now.Add(time.Second)
 	request := renewal{Node: "b", ServerID: "id-b", level: level{Held: h.state.Index, Released: h.state.Index}}
 	grant := func(at time.Time) error {
-		_, err := l.grant(at, testTerm, h.state, request, 0, func() uint64 { return h.state.Index })
+		_, err := l.grant(at, testTerm, func() *raftstore.State { return h.state }, request, 0, func() uint64 { return h.state.Index })
 		return err
 	}
 	if err := grant(later); err != nil {
@@ -180,7 +180,7 @@ func TestRegistrarWaitsBeforeItMovesAVote(t *testing.T) {
 	r := &registrar{store: store, timing: timing, ledger: l, log: slog.New(slog.DiscardHandler)}
 	step := func(after time.Duration) string {
 		now = now.Add(after)
-		_, err := l.grant(now, testTerm, h.state, renewal{Node: "f", ServerID: "id-f", level: level{Held: h.state.Index, Released: h.state.Index}}, 0, func() uint64 { return 0 })
+		_, err := l.grant(now, testTerm, func() *raftstore.State { return h.state }, renewal{Node: "f", ServerID: "id-f", level: level{Held: h.state.Index, Released: h.state.Index}}, 0, func() uint64 { return 0 })
 		if err != nil && l.ready {
 			t.Fatal(err)
 		}

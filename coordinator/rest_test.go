@@ -3,6 +3,9 @@ package coordinator
 import (
 	"errors"
 	"testing"
+	"testing/synctest"
+
+	"earshot/raftstore"
 )
 
 // A new process has no lease of its own while it reads its log, however long
@@ -56,4 +59,48 @@ func TestARestartThatReadsForEverEndsWithItsLeaseP5(t *testing.T) {
 		t.Fatalf("granted more than its restart lease: %v", err)
 	}
 	o.wantDead("the restart lease is over", "c")
+}
+
+// restless is a store in which a node's rest is entered and granted right after
+// somebody has looked at the state, if the ledger lets it.
+type restless struct {
+	*modelStore
+	ledger *ledger
+	rest   func()
+}
+
+func (s *restless) State() *raftstore.State {
+	st := s.modelStore.State()
+	if s.rest != nil && s.ledger.mu.TryLock() {
+		s.ledger.mu.Unlock()
+		rest := s.rest
+		s.rest = nil
+		rest()
+	}
+	return st
+}
+
+// An ordinary request of the process that goes to rest is answered by the
+// state in which it rests, or before its rest is granted.
+func TestARequestBesideARestShortensNothingP4(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice(t)
+		store := &restless{ledger: o.ledger, modelStore: &modelStore{
+			history: o.history, lead: raftstore.Leadership{Term: testTerm, Self: true},
+		}}
+		l := &leader{
+			store: store, timing: o.ledger.timing, ledger: o.ledger, news: newNews(),
+			quorum: &quorum{store: store, own: &hearsay{}, timing: o.ledger.timing},
+		}
+		store.rest = o.rest
+		if _, err := l.grantTo(t.Context(), o.renewal("c")); err != nil {
+			t.Fatal(err)
+		}
+		if store.rest != nil {
+			o.rest()
+		}
+		if left := o.ledger.tenants["c"].until.Sub(o.now); left < o.ledger.timing.Rest {
+			t.Fatalf("waited for %v at a rest of %v", left, o.ledger.timing.Rest)
+		}
+	})
 }
