@@ -61,15 +61,17 @@ func (l *leader) forgetOnce(ctx context.Context, node string) error {
 	if !known {
 		return fmt.Errorf("%w %q", raftstore.ErrUnknownNode, node)
 	}
-	if err := l.ledger.condemn(time.Now(), lead.Term, n); err != nil {
+	again, err := l.ledger.condemn(time.Now(), lead.Term, st, n)
+	if err != nil {
 		return fmt.Errorf("forget %s: %w", node, err)
 	}
-	err := l.commit(ctx, raftstore.Command{Forget: &raftstore.Forget{
+	err = l.commit(ctx, raftstore.Command{Forget: &raftstore.Forget{
 		Node: node, Term: lead.Term, Epoch: st.Epoch, Moves: deathPlan(st, node),
 	}})
-	if errors.Is(err, raftstore.ErrUnknown) {
+	switch {
+	case errors.Is(err, raftstore.ErrUnknown):
 		l.ledger.waver(lead.Term, node, st.Epoch)
-	} else {
+	case err == nil || !again: // else the one before may still come through
 		l.ledger.pardon(lead.Term, node)
 	}
 	if err != nil {
@@ -85,22 +87,34 @@ func (l *leader) forgetOnce(ctx context.Context, node string) error {
 	return nil
 }
 
-// condemn judges a failed node that is to be forgotten.
-func (l *ledger) condemn(now time.Time, term uint64, n raftstore.Node) error {
+// condemn judges a failed node that is to be forgotten. It can be repeated, and
+// says so, while nobody knows what became of the command: the next one names the
+// same epoch, so that no more than one of them is carried out.
+func (l *ledger) condemn(now time.Time, term uint64, st *raftstore.State, n raftstore.Node) (again bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.inOffice(term) {
-		return ErrNotReady
+		return false, ErrNotReady
 	}
 	t := l.tenant(now, n)
+	t.clear(st.Epoch)
 	switch {
 	case !n.Failed:
-		return raftstore.ErrAlive
+		return false, raftstore.ErrAlive
+	case t.judged && t.doubt == st.Epoch:
+		return true, nil
 	case t.judged:
-		return ErrJudged
+		return false, ErrJudged
 	case now.Before(t.until), now.Before(l.graceOf(n)):
-		return errMayLive
+		return false, errMayLive
 	}
 	t.judged = true
-	return nil
+	return false, nil
+}
+
+// clear ends a judgement in doubt when the state is of a later epoch.
+func (t *tenancy) clear(epoch uint64) {
+	if t.judged && t.doubt != 0 && t.doubt < epoch {
+		t.judged, t.doubt = false, 0
+	}
 }

@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -159,7 +160,7 @@ func TestAJudgementInDoubtEndsWithItsEpochP4(t *testing.T) {
 	o.history.die("c")
 	o.pass(120)
 	o.renewAll("a", "b")
-	if err := o.ledger.condemn(o.now, testTerm, o.history.state.Nodes["c"]); err != nil {
+	if _, err := o.ledger.condemn(o.now, testTerm, o.history.state, o.history.state.Nodes["c"]); err != nil {
 		t.Fatal(err)
 	}
 	o.ledger.waver(testTerm+1, "c", 1) // of another term
@@ -175,34 +176,45 @@ func TestAJudgementInDoubtEndsWithItsEpochP4(t *testing.T) {
 	}
 }
 
-// oblivious is a store whose forgetting is of unknown outcome, and none.
-type oblivious struct{ *modelStore }
+// oblivious is a store whose forgetting has no effect, and this outcome.
+type oblivious struct {
+	*modelStore
+	outcome error
+}
 
-func (o oblivious) Propose(ctx context.Context, c raftstore.Command) (uint64, error) {
-	if c.Forget != nil {
-		return 0, raftstore.ErrUnknown
+func (o *oblivious) Propose(ctx context.Context, c raftstore.Command) (uint64, error) {
+	if c.Forget != nil && o.outcome != nil {
+		return 0, o.outcome
 	}
 	return o.modelStore.Propose(ctx, c)
 }
 
-func TestForgettingInDoubtKeepsTheNodeJudged(t *testing.T) {
+func TestForgettingInDoubtKeepsTheNodeJudgedAndCanBeRepeated(t *testing.T) {
 	o := newOffice(t)
 	o.history.die("c")
 	o.pass(120)
-	store := oblivious{&modelStore{history: o.history, lead: raftstore.Leadership{Term: testTerm, Self: true}}}
-	l := &leader{store: store, timing: o.ledger.timing, ledger: o.ledger}
+	store := &oblivious{modelStore: &modelStore{history: o.history, lead: raftstore.Leadership{Term: testTerm, Self: true}}}
+	l := &leader{store: store, timing: o.ledger.timing, ledger: o.ledger, log: slog.New(slog.DiscardHandler)}
 	synctest.Test(t, func(t *testing.T) {
 		o.now = time.Now()
 		o.elect()
 		time.Sleep(2 * time.Second)
 		o.now = time.Now()
-		if err := l.forgetOnce(t.Context(), "c"); !errors.Is(err, raftstore.ErrUnknown) {
-			t.Fatal(err)
+		// A second one that is certainly not carried out says nothing of the first.
+		for _, outcome := range []error{raftstore.ErrUnknown, raftstore.ErrNotLeader, raftstore.ErrUnknown} {
+			store.outcome = outcome
+			if err := l.forgetOnce(t.Context(), "c"); !errors.Is(err, outcome) {
+				t.Fatal(err)
+			}
+			if got := o.ledger.tenants["c"]; !got.judged || got.doubt != o.history.state.Epoch {
+				t.Fatalf("%+v", got)
+			}
+		}
+		store.outcome = nil
+		if err := l.forgetOnce(t.Context(), "c"); err != nil || len(o.history.state.Nodes) != 2 {
+			t.Fatalf("repeated: %v, nodes %v", err, o.history.state.NodeNames())
 		}
 	})
-	if got := o.ledger.tenants["c"]; !got.judged || got.doubt != o.history.state.Epoch {
-		t.Fatalf("%+v", got)
-	}
 }
 
 // A rest that is over does not end the one that the node asked for since.

@@ -210,9 +210,7 @@ func (l *ledger) judge(now time.Time, st *raftstore.State) []string {
 	for _, name := range st.NodeNames() {
 		n := st.Nodes[name]
 		t := l.tenant(now, n)
-		if t.judged && t.doubt != 0 && t.doubt != st.Epoch {
-			t.judged, t.doubt = false, 0
-		}
+		t.clear(st.Epoch)
 		if !n.Failed && !t.judged && now.After(t.until) && now.After(l.graceOf(n)) {
 			t.judged = true
 			dead = append(dead, name)

@@ -60,10 +60,10 @@ func TestP4ForgettingAndGrantingExcludeEachOther(t *testing.T) {
 	l := &ledger{timing: timing}
 	l.begin(testTerm, now, 0)
 	l.setReady(testTerm)
-	if err := l.condemn(now, testTerm, h.state.Nodes["a"]); !errors.Is(err, raftstore.ErrAlive) {
+	if _, err := l.condemn(now, testTerm, h.state, h.state.Nodes["a"]); !errors.Is(err, raftstore.ErrAlive) {
 		t.Fatalf("condemned alive: %v", err)
 	}
-	if err := l.condemn(now, testTerm, b); !errors.Is(err, errMayLive) {
+	if _, err := l.condemn(now, testTerm, h.state, b); !errors.Is(err, errMayLive) {
 		t.Fatalf("condemned within the leader's grace: %v", err)
 	}
 	later := now.Add(time.Second)
@@ -75,18 +75,18 @@ func TestP4ForgettingAndGrantingExcludeEachOther(t *testing.T) {
 	if err := grant(later); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.condemn(later, testTerm, b); !errors.Is(err, errMayLive) {
+	if _, err := l.condemn(later, testTerm, h.state, b); !errors.Is(err, errMayLive) {
 		t.Fatalf("condemned with a lease: %v", err)
 	}
 	later = later.Add(time.Second)
-	if err := l.condemn(later, testTerm, b); err != nil {
+	if _, err := l.condemn(later, testTerm, h.state, b); err != nil {
 		t.Fatal(err)
 	}
 	if err := grant(later); !errors.Is(err, ErrJudged) {
 		t.Fatalf("granted while it is being forgotten: %v", err)
 	}
 	l.pardon(testTerm, "b")
-	if err := l.condemn(later, testTerm+1, b); !errors.Is(err, ErrNotReady) {
+	if _, err := l.condemn(later, testTerm+1, h.state, b); !errors.Is(err, ErrNotReady) {
 		t.Fatalf("condemned in another term: %v", err)
 	}
 }
