@@ -154,7 +154,7 @@ func New(cfg Config, store Store, kernel Kernel, peers Peers, log *slog.Logger) 
 	c.drainer = &drainer{
 		node: cfg.Node, interfaces: interfaces, store: store, kernel: kernel, released: c.release.told,
 		propose: c.execute, log: log, deaf: c.fitness.isDeaf, wake: make(chan struct{}, 1), endings: newEndings(),
-		patience: cfg.Timing.asked(), releasedAt: c.release.last,
+		patience: cfg.Timing.asked, releasedAt: c.release.last,
 	}
 	c.reconciler.endings, c.reconciler.onEnded = c.drainer.endings, func() { signal(c.drainer.wake) }
 	cfg.Settings.Services = cfg.Services

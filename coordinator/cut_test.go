@@ -30,7 +30,7 @@ func TestEachReleaseIsResetAtOnceAndToldLater(t *testing.T) {
 		kernel := &modelKernel{}
 		d := &drainer{
 			node: "a", store: &modelStore{history: h}, kernel: kernel, log: slog.New(slog.DiscardHandler), endings: newEndings(),
-			patience: time.Hour, releasedAt: time.Now,
+			patience: func(*raftstore.State) time.Duration { return time.Hour }, releasedAt: time.Now,
 			propose: func(_ context.Context, c raftstore.Command) error {
 				told = append(told, c.EndDrain.Buckets)
 				return nil
@@ -117,6 +117,39 @@ func TestACutDrainOutlastsTheQuestions(t *testing.T) {
 			})
 		})
 	}
+}
+
+// While the lease is changed on one node after the other, a new owner may have
+// one that is longer, and asks for so long.
+func TestQuestionsOfANodeWithALongerLeaseAreWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := twoWithChecks(t, raftstore.OnFailDrain)
+		defer s.stop()
+		s.setFlows(1)
+		longer := raftstore.Command{Profile: &raftstore.Profile{Node: "b", ServerID: "id-b", Weight: 1, Lease: time.Second}}
+		if err := s.executeOnce(t.Context(), longer); err != nil {
+			t.Fatal(err)
+		}
+		out := raftstore.Command{Wish: &raftstore.Wish{Node: "a", Out: true, Cut: true}}
+		if err := s.executeOnce(t.Context(), out); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(1100 * time.Millisecond)
+		if slot := s.slot(0); slot.Owner != "b" || !slices.Contains(slot.From, "a") {
+			t.Errorf("the drain has ended while b still asks: %+v", slot)
+		}
+		leaving, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		began := time.Now()
+		s.Leave(leaving)
+		if took := time.Since(began); took < 300*time.Millisecond || leaving.Err() != nil {
+			t.Errorf("stopped %v later (%v), while b still asks", took, leaving.Err())
+		}
+		time.Sleep(100 * time.Millisecond)
+		if slot := s.slot(0); slices.Contains(slot.From, "a") {
+			t.Errorf("the drain is not over: %+v", slot)
+		}
+	})
 }
 
 // What was released long ago is settled: its drain is cut at once.

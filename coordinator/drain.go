@@ -42,7 +42,7 @@ type drainer struct {
 	// patience is for how long after a release, of which releasedAt was the last,
 	// new owners may still ask whose a held SYN is. Once there is nobody to ask
 	// they drop it, and its client waits a second: no end is told before.
-	patience   time.Duration
+	patience   func(*raftstore.State) time.Duration
 	releasedAt func() time.Time
 
 	mu   sync.Mutex
@@ -148,7 +148,7 @@ func (d *drainer) cut() {
 }
 
 // due is when the end of a drain can be told that has been released by now.
-func (d *drainer) due() time.Time { return d.releasedAt().Add(d.patience) }
+func (d *drainer) due() time.Time { return d.releasedAt().Add(d.patience(d.store.State())) }
 
 // reset tells clients that their connections are lost. Those that send
 // something hear it of the new owner, too; those that wait for an answer would

@@ -47,7 +47,7 @@ func (c *Coordinator) finishReleasing(ctx context.Context) {
 func (c *Coordinator) answerLast(ctx context.Context) {
 	select {
 	case <-ctx.Done():
-	case <-time.After(time.Until(c.release.last().Add(c.cfg.Timing.asked()))):
+	case <-time.After(time.Until(c.release.last().Add(c.cfg.Timing.asked(c.store.State())))):
 	}
 }
 

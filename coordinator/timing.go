@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"earshot/raftstore"
 )
 
 // The longest and shortest lease that can be configured.
@@ -70,9 +72,20 @@ func (t Timing) tenancy(lease time.Duration) time.Duration { return lease - t.ma
 // a restart: clocks drift by up to a hundredth of it.
 func (t Timing) marginOf(lease time.Duration) time.Duration { return max(t.Margin, lease/50) }
 
-// asked is for how long after a release new owners may ask whose a SYN is: Settle,
-// and some for the way.
-func (t Timing) asked() time.Duration { return t.Settle * 3 / 2 }
+// asked is for how long after a release new owners may ask whose a SYN is: each
+// for its own lease, and some for the way. A dead one asks nobody.
+func (t Timing) asked(st *raftstore.State) time.Duration {
+	longest := t.Settle
+	if longest == 0 {
+		return 0 // nothing can be asked
+	}
+	for _, n := range st.Nodes {
+		if !n.Failed {
+			longest = max(longest, n.Lease)
+		}
+	}
+	return longest * 3 / 2
+}
 
 // gone is how long a voter may be dead before its vote moves: no restart, and
 // no repair that somebody waits for, takes as long.
