@@ -51,11 +51,16 @@ type leader struct {
 // whole cluster is starting, and its map is to stay as it was.
 const startGrace = 10
 
+// stepsInALease is how many steps a leader makes in the shortest lease, at the
+// least: by their distance it knows whether it was stopped.
+const stepsInALease = 12
+
 // run leads whenever the store says that this node does.
 func (l *leader) run(ctx context.Context) error {
 	changed, cancel := l.store.Changed()
 	defer cancel()
-	ticker := time.NewTicker(l.timing.Renew / 2)
+	every := l.timing.Lease
+	ticker := time.NewTicker(every / stepsInALease)
 	defer ticker.Stop()
 	due := time.NewTimer(l.timing.Lease) // somebody's judgement
 	defer due.Stop()
@@ -75,6 +80,10 @@ func (l *leader) run(ctx context.Context) error {
 			return err
 		}
 		l.quorum.votersSince() // whoever leads
+		if shortest := l.timing.shortest(l.store.State()); shortest != every {
+			every = shortest
+			ticker.Reset(every / stepsInALease)
+		}
 		if at, any := l.ledger.due(began, l.store.State()); any {
 			due.Reset(time.Until(at) + time.Microsecond)
 		}
@@ -103,7 +112,7 @@ func (l *leader) step(ctx context.Context) error {
 		return l.begin(ctx, lead, now)
 	}
 	// Was this process stopped? Then the others' silence is its own.
-	if stopped := now.Sub(l.ranAt); stopped > l.timing.Lease/3 {
+	if stopped := now.Sub(l.ranAt); stopped > l.timing.shortest(l.store.State())/3 {
 		l.ledger.delay(now.Add(l.timing.Respite))
 	}
 	l.ranAt = now

@@ -45,7 +45,7 @@ func (q *quorum) confirm(ctx context.Context, term uint64) error {
 	if r == nil || r.term != term {
 		r = &round{term: term, done: make(chan struct{})}
 		q.next = r
-		time.AfterFunc(q.timing.Gather, func() { q.send(r) })
+		time.AfterFunc(q.gather(), func() { q.send(r) })
 	}
 	q.mu.Unlock()
 	select {
@@ -54,6 +54,12 @@ func (q *quorum) confirm(ctx context.Context, term uint64) error {
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", ErrNoQuorum, ctx.Err())
 	}
+}
+
+// gather is for how long requests collect: a node with a shorter lease than this
+// one's has the less time for an answer.
+func (q *quorum) gather() time.Duration {
+	return min(q.timing.Gather, q.timing.shortest(q.store.State())/gatherings)
 }
 
 // send closes the round to further requests and asks.

@@ -60,6 +60,9 @@ func (e *electorate) quorum(t *testing.T) *quorum {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if e.history == nil {
+		e.history = newHistory(t)
+	}
 	own := newHearsay("a", time.Now())
 	return &quorum{node: "a", store: e, peers: e, own: &own, timing: timing}
 }

@@ -14,6 +14,9 @@ const (
 	MaxLease = 10 * time.Second
 )
 
+// gatherings is how many rounds of requests would fit into a lease.
+const gatherings = 60
+
 // ErrLease is wrapped by the error for a lease that cannot be kept.
 var ErrLease = errors.New("impossible lease")
 
@@ -31,7 +34,7 @@ type Timing struct {
 	// Renew is the time between two renewals.
 	Renew time.Duration
 	// Gather is how long the leader lets requests collect before it asks the
-	// voters for all of them at once (P2).
+	// voters for all of them at once (P2), at the most.
 	Gather time.Duration
 	// Tick is the time between two proofs that the leader can commit (P10).
 	Tick time.Duration
@@ -58,7 +61,7 @@ func NewTiming(lease, jiffy, rest time.Duration) (Timing, error) {
 		Respite: lease / 2,
 		Margin:  margin,
 		Renew:   lease / 6,
-		Gather:  lease / 60,
+		Gather:  lease / gatherings,
 		Tick:    2 * lease,
 		Settle:  lease,
 		Rest:    rest,
@@ -85,6 +88,18 @@ func (t Timing) asked(st *raftstore.State) time.Duration {
 		}
 	}
 	return longest * 3 / 2
+}
+
+// shortest is the shortest lease of a living node, which is this one's if all
+// are configured alike. What a leader does for all is to be in time for that.
+func (t Timing) shortest(st *raftstore.State) time.Duration {
+	lease := t.Lease
+	for _, n := range st.Nodes {
+		if n.Lease > 0 && !n.Failed {
+			lease = min(lease, n.Lease)
+		}
+	}
+	return lease
 }
 
 // gone is how long a voter may be dead before its vote moves: no restart, and
