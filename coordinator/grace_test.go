@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -173,6 +174,23 @@ func TestAJudgementInDoubtEndsWithItsEpochP4(t *testing.T) {
 	o.wantDead("c is dead already")
 	if err := o.ask(o.renewal("c")); err != nil {
 		t.Fatalf("refused though it can no longer be forgotten: %v", err)
+	}
+}
+
+// A dead node of an older version keeps leases out of the state for ever.
+func TestADeadNodeThatKeepsLeasesFromBeingKnownIsNamed(t *testing.T) {
+	o := newOffice(t)
+	problems := func() []string { return leaseProblems(o.history.state, "a", o.ledger.timing.Lease) }
+	if got := problems(); len(got) > 0 {
+		t.Fatalf("older ones that live are being upgraded: %q", got)
+	}
+	o.history.die("c")
+	if got := problems(); len(got) != 1 || !strings.Contains(got[0], "`earshot forget c`") {
+		t.Fatalf("with a dead one: %q", got)
+	}
+	o.leases("a", o.ledger.timing.Lease)
+	if got := problems(); len(got) > 0 {
+		t.Fatalf("the state has it: %q", got)
 	}
 }
 

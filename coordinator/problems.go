@@ -54,6 +54,7 @@ func (c *Coordinator) problems() []string {
 		all = append(all, err.Error())
 	}
 	all = append(all, c.file.problems()...)
+	all = append(all, leaseProblems(c.store.State(), c.cfg.Node, c.cfg.Timing.Lease)...)
 	if c.cfg.Witness {
 		return all // services are nothing to it
 	}
@@ -62,6 +63,26 @@ func (c *Coordinator) problems() []string {
 	}
 	all = append(all, preferProblems(c.store.State(), *c.prefer.Load())...)
 	return append(all, configProblems(c.store.State(), c.file.services())...)
+}
+
+// leaseProblems names dead members for whose sake the length of the node's lease
+// is not in the state: they could not read it when they come back. Each leader
+// takes it for its own length then. Living ones of older versions are on their
+// way to a newer one.
+func leaseProblems(st *raftstore.State, node string, lease time.Duration) []string {
+	if n, known := st.Nodes[node]; !known || n.Lease > 0 {
+		return nil
+	}
+	var all []string
+	tell := raftstore.Command{Profile: &raftstore.Profile{Node: node, Lease: lease}}
+	for _, name := range st.NodeNames() {
+		n := st.Nodes[name]
+		alone := raftstore.State{Nodes: map[string]raftstore.Node{name: n}}
+		if n.Failed && alone.Readable(tell) != nil {
+			all = append(all, fmt.Sprintf("the cluster cannot keep the length of this node's lease because of %s, which has failed and has an older version: do not change `lease` on any node before it runs a newer one, or `earshot forget %s`", name, name))
+		}
+	}
+	return all
 }
 
 // configProblems lists where a node's config and the cluster disagree. The
