@@ -57,59 +57,6 @@ func addrOf(a netlink.Addr) netip.Addr {
 	return addr.Unmap()
 }
 
-// refuse takes services out of the ruleset whose address is the node's own:
-// rules for it would cut the node off. It returns an error for each.
-func (p *Plane) refuse(rs *Ruleset) ([]error, error) {
-	addrs, names, err := p.listAddresses()
-	if err != nil {
-		return nil, err
-	}
-	var refused []error
-	var kept []Service
-	for _, s := range rs.Services {
-		if err := ownAddress(s, addrs, names); err != nil {
-			refused = append(refused, fmt.Errorf("service %q: %w", s.Name, err))
-			continue
-		}
-		kept = append(kept, s)
-	}
-	rs.Services = kept
-	return refused, nil
-}
-
-// ownAddress returns ErrOwnAddress if the node has the service's address
-// otherwise than as a shared one.
-func ownAddress(s Service, addrs []netlink.Addr, names map[int]string) error {
-	for _, a := range addrs {
-		if addrOf(a) == s.Address && !ours(a) {
-			return fmt.Errorf("%w: %s on %s", ErrOwnAddress, a.IPNet, names[a.LinkIndex])
-		}
-	}
-	return nil
-}
-
-// dropMissing takes the hooks of interfaces that do not exist out of the plan
-// and returns an error for each.
-func (p *Plane) dropMissing(pl *plan) []error {
-	var missing []error
-	for _, ifname := range interfaces(pl.addresses) {
-		if _, err := p.links.LinkByName(ifname); err == nil {
-			continue
-		}
-		missing = append(missing, fmt.Errorf("interface %s: %w", ifname, ErrNoInterface))
-		for i, t := range pl.tables {
-			var kept []chain
-			for _, ch := range t.chains {
-				if ch.hook == nil || ch.hook.device != ifname {
-					kept = append(kept, ch)
-				}
-			}
-			pl.tables[i].chains = kept
-		}
-	}
-	return missing
-}
-
 // removeAddresses removes what was shared and is to be no longer, or
 // elsewhere: the address, and the MAC unless another address wants it.
 func (p *Plane) removeAddresses(was, want map[netip.Addr]place) error {
@@ -168,14 +115,12 @@ func (p *Plane) delAddr(a netlink.Addr, ifname string) error {
 }
 
 // settleAll settles the addresses. What was settled before and had to be done
-// again is a repair, and is told. An interface that is not there is no error:
-// dropMissing has said so.
-func (p *Plane) settleAll(all []address) error {
+// again is a repair, and is told.
+func (p *Plane) settleAll(all []address, refused refusals) {
 	was := p.settled
 	p.settled = map[netip.Addr]place{}
-	var failed []error
 	for _, a := range all {
-		done, err := p.settle(a)
+		done, err := p.settleTwice(a)
 		where, before := was[a.Addr]
 		if before && where.String() == (place{a.Interface, a.MAC}).String() && len(done) > 0 {
 			p.log.Warn("changed by others: repaired", "address", a.Addr.String(), "interface", a.Interface, "what", strings.Join(done, ", "))
@@ -186,22 +131,34 @@ func (p *Plane) settleAll(all []address) error {
 		case before:
 			p.settled[a.Addr] = where // to be told of when it is back
 		}
-		if err != nil && !errors.Is(err, ErrNoInterface) {
-			failed = append(failed, err)
+		if err != nil {
+			refused.add(a, err)
 		}
 	}
-	return errors.Join(failed...)
+}
+
+// settleTwice tries again what failed: a list of addresses is spoilt by whoever
+// changes another interface meanwhile, which is no reason to give up a share.
+func (p *Plane) settleTwice(a address) ([]string, error) {
+	done, err := p.settle(a)
+	if err == nil || errors.Is(err, ErrNoInterface) {
+		return done, err
+	}
+	more, err := p.settle(a)
+	return append(done, more...), err
 }
 
 // settle gives the interface the shared address, its MAC and the settings
 // that they need, and says what was not there. The rules stand already.
 func (p *Plane) settle(a address) (done []string, err error) {
-	link, err := p.links.LinkByName(a.Interface)
-	if err != nil {
-		return nil, fmt.Errorf("interface %s: %w", a.Interface, ErrNoInterface)
-	}
+	// First, and whatever follows: an interface that it is not to be on, any more,
+	// must not answer ARP for it.
 	if _, err := p.removeAddress(a.Addr, a.Interface); err != nil {
 		return nil, err
+	}
+	link, err := p.links.LinkByName(a.Interface)
+	if err != nil {
+		return nil, noInterface(a.Interface)
 	}
 	if a.Addr.Is4() && p.raiseARPAnnounce(a.Interface) {
 		done = append(done, "arp_announce")
@@ -224,10 +181,10 @@ func (p *Plane) settle(a address) (done []string, err error) {
 			return done, nil
 		}
 	}
-	p.added++
 	if err := p.addAddress(link, a.Addr); err != nil && !errors.Is(err, unix.EEXIST) {
 		return done, fmt.Errorf("add address %s to %s: %w", a.Addr, a.Interface, err)
 	}
+	p.added++
 	return append(done, "address"), nil
 }
 

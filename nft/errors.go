@@ -3,6 +3,9 @@ package nft
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 )
 
 // Errors that callers tell apart with errors.Is.
@@ -21,6 +24,23 @@ var (
 	// ErrInvalid: the ruleset cannot be rendered, whatever the kernel.
 	ErrInvalid = errors.New("invalid ruleset")
 )
+
+// PartialError: all of a ruleset has been applied but for some services that
+// this node cannot carry.
+type PartialError struct {
+	Services map[string]error // why, by the service's name
+}
+
+func (e *PartialError) Error() string {
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(e.Services)) {
+		all = append(all, fmt.Sprintf("service %q: %v", name, e.Services[name]))
+	}
+	return strings.Join(all, "; ")
+}
+
+// Unwrap returns the reasons.
+func (e *PartialError) Unwrap() []error { return slices.Collect(maps.Values(e.Services)) }
 
 // UnsupportedError says what cannot be done here and what would bring it. It
 // is an errors.ErrUnsupported.

@@ -35,9 +35,12 @@ type Plane struct {
 	wire  wire
 	have  contents // what we believe the kernel holds, unless stale
 	shape string   // of the structure that the kernel holds
+	asked string   // of the one that was asked for
 	held  uint64   // the highest index ever written or read (rule P11)
 	stale bool     // the kernel has to be read
-	watch watched
+	// refused has what of the structure this node cannot carry.
+	refused refusals
+	watch   watched
 	// members are the groups that this process is in, by place.
 	members map[string]member
 	former  settings // as far as this process knows
@@ -161,7 +164,9 @@ func (p *Plane) Resync() {
 //
 // It returns ErrOlder, and changes nothing, if the kernel holds a newer map
 // (rule P11). What concerns one service alone (ErrNoInterface, ErrOwnAddress,
-// UnsupportedError) is returned when all the rest has been applied.
+// UnsupportedError) is a PartialError: all the rest has been applied, and of that
+// service nobody is answered. Whether it can be carried meanwhile is looked at
+// after Resync alone, so that every other map is as quick as without it.
 func (p *Plane) Apply(rs Ruleset) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -181,6 +186,9 @@ func (p *Plane) Apply(rs Ruleset) error {
 		p.stale = true
 		err = p.apply(rs)
 	}
+	if err == nil {
+		err = p.refused.err()
+	}
 	if err != nil {
 		return fmt.Errorf("apply map %d: %w", rs.Index, err)
 	}
@@ -189,7 +197,7 @@ func (p *Plane) Apply(rs Ruleset) error {
 
 func (p *Plane) apply(rs Ruleset) error {
 	shape := shapeOf(rs)
-	quick := !p.stale && shape == p.shape
+	quick := !p.stale && shape == p.asked
 	var k kernel
 	believed := p.have
 	if !quick {
@@ -212,13 +220,13 @@ func (p *Plane) apply(rs Ruleset) error {
 	}
 	p.holds.narrow(rs)
 	if quick {
-		return p.update(rs)
+		return p.update(p.refused.withRules(rs))
 	}
 	before, added := p.shape, p.added
 	if err := p.rebuild(rs, k, shape); err != nil {
 		return err
 	}
-	if before == shape && (p.rewritten || p.added > added || !k.contents.equal(believed)) {
+	if before == p.shape && (p.rewritten || p.added > added || !k.contents.equal(believed)) {
 		p.repairs.Add(1)
 	}
 	return nil
@@ -241,19 +249,18 @@ func (p *Plane) update(rs Ruleset) error {
 
 // rebuild compares all that there is with the ruleset: rules, addresses,
 // MACs and settings. Going up, the rules come first; going down, the address.
-func (p *Plane) rebuild(rs Ruleset, k kernel, shape string) error {
-	refused, err := p.refuse(&rs)
+func (p *Plane) rebuild(rs Ruleset, k kernel, asked string) error {
+	refused, err := p.refuseOwn(rs.Services)
 	if err != nil {
 		return err
 	}
+	rs = refused.withRules(rs)
 	plan, err := render(rs, p.queue)
 	if err != nil {
 		return err
 	}
-	refused = append(refused, p.dropMissing(&plan)...)
-	for _, err := range refused {
-		shape += err.Error() + "\n" // what is left out is another structure
-	}
+	p.refuseMissing(&plan, refused)
+	shape := asked + refused.text() // what is left out is another structure
 	if err := p.removeAddresses(k.contents.shared, plan.contents.shared); err != nil {
 		return err
 	}
@@ -279,18 +286,15 @@ func (p *Plane) rebuild(rs Ruleset, k kernel, shape string) error {
 	if err != nil {
 		return fmt.Errorf("write rules: %w", err)
 	}
-	p.have, p.held, p.shape, p.former = plan.contents, rs.Index, shape, former
+	p.have, p.held, p.shape, p.asked, p.former = plan.contents, rs.Index, shape, asked, former
 	p.holds.allow(rs)
+	p.settleAll(plan.addresses, refused)
+	p.refused, p.watch = refused, watchedOf(plan.addresses)
 	if err := p.holds.open(); err != nil { // the set may be new
-		refused = append(refused, err)
+		return err
 	}
-	if err := p.settleAll(plan.addresses); err != nil {
-		refused = append(refused, err)
-	}
-	p.watch = watchedOf(plan.addresses)
-	// With something refused, the next Apply looks again.
-	p.stale = len(refused) > 0
-	return errors.Join(refused...)
+	p.stale = false
+	return nil
 }
 
 // tellRewritten logs that the rules differ from the plan: by a new version or
