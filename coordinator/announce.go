@@ -11,7 +11,7 @@ import (
 // just gained its lease, or mended what others had changed.
 func (c *Coordinator) announce() {
 	go func() {
-		rs := desired(c.store.State(), c.cfg.Node, knowledge{interfaces: c.reconciler.interfaces})
+		rs := desired(c.store.State(), c.cfg.Node, knowledge{interfaces: c.wiring.all()})
 		rs.Services = slices.DeleteFunc(rs.Services, func(s nft.Service) bool { return c.fitness.isDeaf(s.Name) })
 		if err := c.kernel.Announce(rs.Services); err != nil {
 			c.log.Warn("cannot announce the shared addresses", "error", err)

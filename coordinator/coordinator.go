@@ -77,6 +77,7 @@ type Coordinator struct {
 	news       *news
 	heard      hearsay
 	reconciler *reconciler
+	wiring     wiring
 	release    *release
 	disowner   *disowner
 	fitness    *fitness
@@ -105,12 +106,9 @@ func New(cfg Config, store Store, kernel Kernel, peers Peers, log *slog.Logger) 
 		cfg: cfg, store: store, kernel: kernel, peers: peers, log: log,
 		process: store.Process(), news: newNews(), heard: newHearsay(cfg.Node, time.Now()), counted: newCounted(),
 	}
-	interfaces := map[string]string{}
-	for _, d := range cfg.Services {
-		interfaces[d.Name] = d.Interface
-	}
+	c.wiring.set(cfg.Services)
 	c.reconciler = &reconciler{
-		node: cfg.Node, interfaces: interfaces, store: store, kernel: kernel, news: c.news,
+		node: cfg.Node, wiring: &c.wiring, store: store, kernel: kernel, news: c.news, rewired: make(chan struct{}, 1),
 		log: log, onHeld: c.mapHeld, drifted: make(chan struct{}, 1), settle: settling{time: cfg.Timing.Settle},
 	}
 	c.release = newRelease(kernel, c.released, log)
@@ -152,7 +150,7 @@ func New(cfg Config, store Store, kernel Kernel, peers Peers, log *slog.Logger) 
 	c.load, c.queue = &flowLoad{kernel: kernel}, new(runQueue).look
 	c.registrar = &registrar{store: store, timing: cfg.Timing, ledger: c.leader.ledger, log: log}
 	c.drainer = &drainer{
-		node: cfg.Node, interfaces: interfaces, store: store, kernel: kernel, released: c.release.told,
+		node: cfg.Node, wiring: &c.wiring, store: store, kernel: kernel, released: c.release.told,
 		propose: c.execute, log: log, deaf: c.fitness.isDeaf, wake: make(chan struct{}, 1), endings: newEndings(),
 		patience: cfg.Timing.asked, releasedAt: c.release.last,
 	}
@@ -335,5 +333,5 @@ func newSeed() uint32 { return 1 + rand.Uint32N(math.MaxUint32) }
 // services are this node's services, to count flows of: its part of the buckets
 // does not matter.
 func (c *Coordinator) services() []nft.Service {
-	return desired(c.store.State(), c.cfg.Node, knowledge{interfaces: c.reconciler.interfaces}).Services
+	return desired(c.store.State(), c.cfg.Node, knowledge{interfaces: c.wiring.all()}).Services
 }

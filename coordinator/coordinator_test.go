@@ -35,16 +35,21 @@ func runWith(t *testing.T, h *history, kernel *modelKernel, checks Health) *sing
 		history: h, lead: raftstore.Leadership{Term: testTerm, Addr: "a:7440", Self: true},
 	}}
 	s.Coordinator = New(Config{Node: "a", Timing: timing, Health: checks}, s.store, s.kernel, noPeers{}, slog.New(slog.DiscardHandler))
+	s.stop = s.begin(t)
+	return s
+}
+
+// begin runs node a until the function that it returns is called.
+func (s *single) begin(t *testing.T) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx, newIdleListener(), func() {}) }()
-	s.stop = func() {
+	return func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 	}
-	return s
 }
 
 // idleListener never has a connection.

@@ -29,7 +29,7 @@ func TestEachReleaseIsResetAtOnceAndToldLater(t *testing.T) {
 		var told []string
 		kernel := &modelKernel{}
 		d := &drainer{
-			node: "a", store: &modelStore{history: h}, kernel: kernel, log: slog.New(slog.DiscardHandler), endings: newEndings(),
+			node: "a", wiring: &wiring{}, store: &modelStore{history: h}, kernel: kernel, log: slog.New(slog.DiscardHandler), endings: newEndings(),
 			patience: func(*raftstore.State) time.Duration { return time.Hour }, releasedAt: time.Now,
 			propose: func(_ context.Context, c raftstore.Command) error {
 				told = append(told, c.EndDrain.Buckets)

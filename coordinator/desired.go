@@ -211,8 +211,8 @@ type knowledge struct {
 	// busy are buckets given away of which packets wait here that came before
 	// their new owner did: nobody else has heard them.
 	busy map[string]hashmode.Set
-	// interfaces names this node's own interface for a service where it
-	// differs from the definition.
+	// interfaces names this node's own interface for a service, as far as its
+	// config does.
 	interfaces map[string]string
 }
 
@@ -265,7 +265,7 @@ func (k knowledge) keep(v raftstore.Service, self raftstore.Node, sets map[role]
 // function, so that a repair is the same as a change.
 func desired(st *raftstore.State, node string, k knowledge) nft.Ruleset {
 	rs := nft.Ruleset{Index: st.Index, Hold: st.Holds()}
-	self := st.Nodes[node]
+	self, interfaces := st.Nodes[node], interfacesOf(st, k.interfaces)
 	for _, name := range st.ServiceNames() {
 		v := st.Services[name]
 		sets := rolesOf(v.Map, node, k.levels)
@@ -280,7 +280,7 @@ func desired(st *raftstore.State, node string, k knowledge) nft.Ruleset {
 		rs.Services = append(rs.Services, nft.Service{
 			Name:      name,
 			Address:   v.Address.Addr(),
-			Interface: interfaceOf(v.Definition, k.interfaces),
+			Interface: interfaces[v.Address.Addr()],
 			MAC:       v.HardwareAddr(),
 			Hash:      v.Spec(),
 			Ports:     portsOf(v.Definition),
@@ -308,13 +308,6 @@ func releasedUnder(st *raftstore.State, node string, o opened) uint64 {
 		}
 	}
 	return released
-}
-
-func interfaceOf(d raftstore.Definition, interfaces map[string]string) string {
-	if name := interfaces[d.Name]; name != "" {
-		return name
-	}
-	return d.Interface
 }
 
 // portsOf reads the definition's ports, which were checked before they were

@@ -26,13 +26,13 @@ const longestRest = 20 * time.Second
 
 // drainer finds the end of this node's drains and tells the leader.
 type drainer struct {
-	node       string
-	interfaces map[string]string
-	store      Store
-	kernel     Kernel
-	released   func() uint64
-	propose    func(context.Context, raftstore.Command) error
-	log        *slog.Logger
+	node     string
+	wiring   *wiring
+	store    Store
+	kernel   Kernel
+	released func() uint64
+	propose  func(context.Context, raftstore.Command) error
+	log      *slog.Logger
 	// deaf reports that no packet of a service can reach this node.
 	deaf func(service string) bool
 	// wake has the drainer look whether there is something to end at once, or
@@ -154,7 +154,7 @@ func (d *drainer) due() time.Time { return d.releasedAt().Add(d.patience(d.store
 // something hear it of the new owner, too; those that wait for an answer would
 // wait for ever.
 func (d *drainer) reset(st *raftstore.State, service string, buckets hashmode.Set) {
-	rs := desired(st, d.node, knowledge{interfaces: d.interfaces})
+	rs := desired(st, d.node, knowledge{interfaces: d.wiring.all()})
 	n, err := d.kernel.Reset(rs.Services, service, buckets)
 	if err != nil {
 		d.log.Warn("cannot reset connections: their clients learn it from the new owner", "service", service, "error", err)
@@ -168,7 +168,7 @@ func (d *drainer) reset(st *raftstore.State, service string, buckets hashmode.Se
 func (d *drainer) look(memory drains) drains {
 	d.cut()
 	st, released := d.store.State(), d.released()
-	rs := desired(st, d.node, knowledge{interfaces: d.interfaces})
+	rs := desired(st, d.node, knowledge{interfaces: d.wiring.all()})
 	if !anyDrain(rs) {
 		d.expect(st, nil)
 		return drains{}

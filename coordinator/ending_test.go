@@ -129,7 +129,7 @@ func TestWhatComesBackIsForgottenFirst(t *testing.T) {
 		h.pin("0", "b")
 		d := disowning(t, k)
 		r := &reconciler{
-			node: "a", store: &modelStore{history: h}, kernel: k, news: newNews(), log: slog.New(slog.DiscardHandler),
+			node: "a", wiring: &wiring{}, store: &modelStore{history: h}, kernel: k, news: newNews(), log: slog.New(slog.DiscardHandler),
 			leased: func() bool { return true }, onHeld: func(uint64) {}, onAppeared: func() {}, onEnded: func() {},
 			release: newRelease(k, func(uint64) {}, slog.New(slog.DiscardHandler)), disown: d, endings: newEndings(), patient: time.Second,
 		}

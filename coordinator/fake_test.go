@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"sync"
 	"time"
@@ -15,17 +16,21 @@ import (
 // modelKernel is a kernel as far as the protocol sees one: it holds a map and
 // a lease that runs out by itself, and refuses what the real one refuses.
 type modelKernel struct {
-	mu     sync.Mutex
-	held   uint64
-	ok     bool
-	rules  nft.Ruleset
-	until  time.Time
-	broken error // Apply fails with it
-	deaf   bool  // no interface has carrier
-	flows  map[string]map[hashmode.Bucket]nft.FlowCount
-	begun  map[string]map[hashmode.Bucket]uint64 // flows ever; nil: not counted
-	told   []string                              // shared addresses announced, by service
-	cut    []string                              // connections reset, by service and buckets
+	mu      sync.Mutex
+	held    uint64
+	ok      bool
+	rules   nft.Ruleset
+	until   time.Time
+	broken  error            // Apply fails with it
+	cannot  map[string]error // services that it cannot carry, and why
+	refused map[string]error // those that it told of when it last looked
+	looked  bool             // since Resync
+	lacks   string           // an interface that is not there
+	deaf    bool             // no interface has carrier
+	flows   map[string]map[hashmode.Bucket]nft.FlowCount
+	begun   map[string]map[hashmode.Bucket]uint64 // flows ever; nil: not counted
+	told    []string                              // shared addresses announced, by service
+	cut     []string                              // connections reset, by service and buckets
 
 	judge      func([]nft.HeldPacket)
 	verdicts   map[nft.HeldID]nft.Verdict
@@ -64,6 +69,12 @@ func (k *modelKernel) Apply(rs nft.Ruleset) error {
 		return errModelOlder
 	}
 	k.held, k.ok, k.rules = rs.Index, true, rs
+	if !k.looked {
+		k.looked, k.refused = true, maps.Clone(k.cannot)
+	}
+	if len(k.refused) > 0 {
+		return &nft.PartialError{Services: k.refused}
+	}
 	return nil
 }
 
@@ -104,9 +115,12 @@ func (k *modelKernel) Announce(services []nft.Service) error {
 	return nil
 }
 
-func (k *modelKernel) Carrier(string) (bool, error) {
+func (k *modelKernel) Carrier(iface string) (bool, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if iface == k.lacks && iface != "" {
+		return false, fmt.Errorf("interface %s: %w", iface, nft.ErrNoInterface)
+	}
 	return !k.deaf, nil
 }
 
@@ -118,7 +132,11 @@ func (k *modelKernel) Watch(ctx context.Context, changed func()) error {
 	return nil
 }
 
-func (k *modelKernel) Resync() {}
+func (k *modelKernel) Resync() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.looked = false
+}
 
 func (k *modelKernel) Queue() nft.Queue { return nft.QueueExpression }
 

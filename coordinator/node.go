@@ -27,12 +27,12 @@ func signal(ch chan struct{}) {
 // reconciler keeps the kernel at what is desired under the newest state. It
 // is the only writer of maps (rule P11).
 type reconciler struct {
-	node       string
-	interfaces map[string]string
-	store      Store
-	kernel     Kernel
-	news       *news
-	log        *slog.Logger
+	node   string
+	wiring *wiring
+	store  Store
+	kernel Kernel
+	news   *news
+	log    *slog.Logger
 
 	// onHeld is called after the kernel took a newer map.
 	onHeld func(held uint64)
@@ -49,17 +49,20 @@ type reconciler struct {
 	// not have: the node's lease may be older, and so what it announced then.
 	onAppeared func()
 
-	drifted chan struct{}
-	held    atomic.Uint64 // what the kernel is known to hold
-	problem atomic.Pointer[string]
-	last    nft.Ruleset // what the kernel was told last; run's own
-	told    bool
-	opened  opened                 // what the kernel lets through: at first, what it did when this process started
-	through atomic.Pointer[opened] // the same for others; never written to
-	settle  settling
-	parting parting
-	disown  *disowner
-	endings *endings
+	drifted  chan struct{}
+	rewired  chan struct{} // wiring has changed
+	held     atomic.Uint64 // what the kernel is known to hold
+	problem  atomic.Pointer[string]
+	last     nft.Ruleset // what the kernel was told last; run's own
+	told     bool
+	refused  map[string]string      // why this node cannot carry a service, by name
+	regained bool                   // one of those that were refused is carried, which is to be announced
+	opened   opened                 // what the kernel lets through: at first, what it did when this process started
+	through  atomic.Pointer[opened] // the same for others; never written to
+	settle   settling
+	parting  parting
+	disown   *disowner
+	endings  *endings
 	// onEnded is called when the kernel has closed buckets whose drain ends.
 	onEnded func()
 	part    nft.Ruleset   // last, with the drains that end
@@ -94,6 +97,8 @@ func (r *reconciler) run(ctx context.Context, ready func()) error {
 	defer cancel()
 	retry := time.NewTimer(0)
 	defer retry.Stop()
+	again := time.NewTicker(refusedRetry)
+	defer again.Stop()
 	settled := time.NewTimer(0)
 	defer settled.Stop()
 	compare := time.NewTicker(compareEvery)
@@ -107,6 +112,12 @@ func (r *reconciler) run(ctx context.Context, ready func()) error {
 		case <-r.news.changed:
 		case <-r.endings.added:
 		case <-retry.C:
+		case <-r.rewired:
+		case <-again.C:
+			if len(r.refused) == 0 {
+				continue
+			}
+			r.doubt()
 		case <-r.drifted:
 			r.doubt()
 			drifted = true
@@ -130,8 +141,8 @@ func (r *reconciler) run(ctx context.Context, ready func()) error {
 		if r.told {
 			ready()
 		}
-		if r.told && drifted {
-			drifted = false
+		if r.told && (drifted || r.regained) {
+			drifted, r.regained = false, false
 			r.onMended()
 		}
 	}
@@ -153,12 +164,8 @@ func (r *reconciler) drift() { signal(r.drifted) }
 func (r *reconciler) examine() {
 	deaf := map[string]string{}
 	for _, s := range r.last.Services {
-		connected, err := r.kernel.Carrier(s.Interface)
-		switch {
-		case err != nil:
-			deaf[s.Name] = err.Error()
-		case !connected:
-			deaf[s.Name] = fmt.Sprintf("interface %s has no carrier", s.Interface)
+		if why := r.reach(s); why != "" {
+			deaf[s.Name] = why
 		}
 	}
 	before := r.fitness.wire(deaf)
@@ -198,7 +205,7 @@ func (r *reconciler) reconcile() error {
 	known := r.news.all()
 	fresh := r.settle.look(st, r.node, known, r.opened, time.Now())
 	busy := r.parting.look(st, r.node, known, r.opened, time.Now())
-	part := desired(st, r.node, knowledge{known, r.opened, fresh, busy, r.interfaces})
+	part := desired(st, r.node, knowledge{known, r.opened, fresh, busy, r.wiring.all()})
 	ended, lost := r.endings.of(st, r.node)
 	if len(lost) > 0 {
 		r.disown.lose(part, func(s nft.Service) hashmode.Set { return lost[s.Name] })
@@ -218,8 +225,8 @@ func (r *reconciler) reconcile() error {
 		r.disown.begin(part, r.opened.buckets)
 	}
 	r.disown.await(want, r.patient)
-	if err := r.kernel.Apply(want); err != nil {
-		return fmt.Errorf("apply map %d: %w", want.Index, err)
+	if err := r.carry(want); err != nil {
+		return err
 	}
 	r.disown.applied(r.part, part)
 	now := openedBy(want)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 
+	"earshot/nft"
 	"earshot/raftstore"
 )
 
@@ -29,6 +30,8 @@ type ApplyPlan struct {
 	Services []ServiceChange `json:"services"`
 	// Left names services that the file does not have, and that stay.
 	Left []string `json:"left"`
+	// Unserved says, by service, why this node could not serve what is new.
+	Unserved map[string]string `json:"unserved,omitempty"`
 	// Refused says why the changes cannot be made; empty if they can.
 	Refused string `json:"refused,omitempty"`
 	Hint    string `json:"hint,omitempty"`
@@ -101,7 +104,23 @@ func (c *Coordinator) planApply(_ context.Context, r ApplyRequest) (ApplyPlan, e
 	for i, s := range p.Services {
 		p.Services[i].Moves = slices.Contains(moving, s.Name)
 	}
+	p.Unserved = c.unserved(p)
 	return p, nil
+}
+
+// unserved looks whether the new services' interfaces are there: a mistyped name
+// would be that of all nodes whose files do not name another.
+func (c *Coordinator) unserved(p ApplyPlan) map[string]string {
+	why := map[string]string{}
+	for _, change := range p.Changes {
+		if change.Was != nil || change.Definition == nil {
+			continue
+		}
+		if _, err := c.kernel.Carrier(change.Definition.Interface); errors.Is(err, nft.ErrNoInterface) {
+			why[change.Service] = err.Error()
+		}
+	}
+	return why
 }
 
 // planChanges compares the services of a file with the cluster's.

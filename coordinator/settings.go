@@ -55,6 +55,7 @@ func liveParts() []livePart {
 		}},
 		{keys: []string{"hooks", "hook_timeout"}, take: func(c *Coordinator, s Settings) { c.hooks.Set(s.Hooks) }},
 		{keys: []string{"weight"}, take: func(c *Coordinator, s Settings) { c.scale.follow(s.Weight) }},
+		{keys: []string{"services.*.interface"}, take: (*Coordinator).rewire},
 		{keys: []string{"services.*.prefer"}, take: func(c *Coordinator, s Settings) { c.prefers(s.Prefer) }},
 		{keys: []string{"mature", "round", "moves_per_round"}, take: func(c *Coordinator, s Settings) { c.leader.ledger.damping.set(s.Damping) }},
 	}
@@ -80,7 +81,7 @@ func effectOf(key string) effect {
 			return byReload
 		}
 	}
-	if general != key && general != "services.*.interface" {
+	if general != key {
 		return byApply
 	}
 	return byRestart

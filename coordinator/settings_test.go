@@ -68,19 +68,19 @@ func TestReloadNamesWhatNeedsMore(t *testing.T) {
 	r.say("lease", "2s")
 	r.say("services.web.hash", "sourceip-sourceport")
 	r.say("services.web.interface", "eth7")
-	restart := Reloaded{[]string{}, []string{"lease", "services.web.interface"}, []string{"services.web.hash"}}
-	warning := "the config's lease, services.web.interface needs a restart of the agent to get into effect"
+	restart := Reloaded{[]string{"services.web.interface"}, []string{"lease"}, []string{"services.web.hash"}}
+	warning := "the config's lease needs a restart of the agent to get into effect"
 	want(restart, warning)
-	if e := l.Take(); len(e) != 2 || e[1].Type != event.Reload || !strings.HasPrefix(e[1].Reason, "services.web.hash differ from before") {
+	if e := l.Take(); len(e) != 2 || e[1].Type != event.Reload || !strings.HasPrefix(e[1].Reason, "services.web.interface changed; services.web.hash differ from before") {
 		t.Errorf("events: %+v", e)
 	}
 	// What needs a restart is still to come; the rest was told.
-	restart.Apply = []string{}
+	restart.Apply, restart.Changed = []string{}, []string{}
 	want(restart, warning)
 	// As before: nothing to do.
 	r.say("lease", "1s")
 	delete(r.next.Values, "services.web.interface")
-	want(Reloaded{[]string{}, []string{}, []string{}}, "")
+	want(Reloaded{[]string{"services.web.interface"}, []string{}, []string{}}, "")
 }
 
 func TestBadConfigChangesNothing(t *testing.T) {
@@ -125,7 +125,7 @@ func TestEveryLiveKeyIsLive(t *testing.T) {
 		}
 	}
 	for key, want := range map[string]effect{
-		"lease": byRestart, "services.my.web.interface": byRestart, "services.my.web.drain": byApply,
+		"lease": byRestart, "services.my.web.interface": byReload, "services.my.web.drain": byApply,
 	} {
 		if got := effectOf(key); got != want {
 			t.Errorf("%s: effect %d, want %d", key, got, want)

@@ -79,6 +79,9 @@ func describeApply(w io.Writer, p coordinator.ApplyPlan) {
 		case s.Moves:
 			fmt.Fprintln(w, "  all of its buckets are handed over: open flows stay where they are")
 		}
+		if why := p.Unserved[s.Name]; why != "" {
+			fmt.Fprintf(w, "  this node could not serve it: %s\n", why)
+		}
 	}
 	for _, name := range p.Left {
 		fmt.Fprintf(w, "%s: not in the file, and left alone (--prune removes it)\n", name)
