@@ -211,9 +211,14 @@ func openPlane(cfg config, logger *slog.Logger) (plane coordinator.Kernel, done 
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := probeFailure(nft.Probe(kernelServices(cfg.Services))); err != nil {
+	services := kernelServices(cfg.Services)
+	later, err := startFailure(nft.Probe(services), services)
+	if err != nil {
 		p.Close()
 		return nil, nil, err
+	}
+	for _, f := range later {
+		logger.Warn("cannot serve at first", "service", f.Service, "reason", f.Text(), "mend", f.Mend)
 	}
 	done = func() {
 		p.Close()

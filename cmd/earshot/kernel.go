@@ -1,8 +1,12 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"log/slog"
+	"net/netip"
+	"slices"
+	"syscall"
 
 	"earshot/hashmode"
 	"earshot/nft"
@@ -66,6 +70,34 @@ func probeFailure(findings []nft.Finding) error {
 		}
 	}
 	return nil
+}
+
+// startFailure is the first finding that an agent cannot start with, or nil. What
+// keeps it from some services alone is no such thing, if the kernel can be asked
+// again: a machine that comes up without one of its interfaces serves the others.
+func startFailure(findings []nft.Finding, services []nft.Service) (later []nft.Finding, err error) {
+	at := map[string]netip.Addr{}
+	left := map[netip.Addr]bool{}
+	for _, s := range services {
+		at[s.Name], left[s.Address] = s.Address, true
+	}
+	fatal := slices.DeleteFunc(slices.Clone(findings), func(f nft.Finding) bool {
+		if f.Severity != nft.Fail || f.Service == "" || !passing(f.Err) {
+			return false
+		}
+		delete(left, at[f.Service])
+		later = append(later, f)
+		return true
+	})
+	if len(left) == 0 {
+		return nil, probeFailure(findings)
+	}
+	return later, probeFailure(fatal)
+}
+
+// passing reports whether the agent looks again for what is missing.
+func passing(err error) bool {
+	return errors.Is(err, nft.ErrNoInterface) || errors.Is(err, nft.ErrOwnAddress) || errors.Is(err, syscall.ENETDOWN)
 }
 
 // failure is a finding as an error.

@@ -2,8 +2,10 @@ package main
 
 import (
 	"errors"
+	"net/netip"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 
 	"earshot/hashmode"
@@ -25,6 +27,37 @@ func TestProbeFailure(t *testing.T) {
 		err := probeFailure(append(fine, f))
 		if err == nil || err.Error() != want || hintOf(err) != "mend it" || f.Err != nil && !errors.Is(err, f.Err) {
 			t.Errorf("got %v, hint %q, want %s", err, hintOf(err), want)
+		}
+	}
+}
+
+// A node starts without some of its services, but not without all, nor with what
+// concerns all, nor beside another host that has an address.
+func TestStartFailure(t *testing.T) {
+	services := []nft.Service{
+		{Name: "dns", Address: netip.MustParseAddr("192.168.56.20")}, {Name: "web", Address: netip.MustParseAddr("192.168.56.20")},
+		{Name: "mail", Address: netip.MustParseAddr("192.168.56.30")},
+	}
+	finding := func(service string, err error) nft.Finding {
+		return nft.Finding{Service: service, Severity: nft.Fail, What: "it", Err: err}
+	}
+	dns, mail := finding("dns", nft.ErrNoInterface), finding("mail", syscall.ENETDOWN)
+	for name, tt := range map[string]struct {
+		findings []nft.Finding
+		later    int
+		fails    bool
+	}{
+		"fine":               {[]nft.Finding{{Service: "web", Severity: nft.Warn}, {Severity: nft.OK}}, 0, false},
+		"one address":        {[]nft.Finding{dns}, 1, false},
+		"own address":        {[]nft.Finding{finding("mail", nft.ErrOwnAddress)}, 1, false},
+		"all addresses":      {[]nft.Finding{dns, mail}, 0, true},
+		"the kernel":         {[]nft.Finding{mail, finding("", nft.ErrNoInterface)}, 1, true},
+		"a stranger":         {[]nft.Finding{finding("mail", errors.New("taken"))}, 0, true},
+		"no Ethernet at all": {[]nft.Finding{finding("mail", &nft.UnsupportedError{})}, 0, true},
+	} {
+		later, err := startFailure(tt.findings, services)
+		if len(later) != tt.later || (err != nil) != tt.fails {
+			t.Errorf("%s: %d to come later, %v", name, len(later), err)
 		}
 	}
 }
