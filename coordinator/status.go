@@ -102,8 +102,9 @@ type ShareStatus struct {
 	Waiting string `json:"waiting,omitempty"`
 	Drain   string `json:"drain"`
 	Pinned  string `json:"pinned,omitempty"`
-	// Unfit is why the node cannot serve the service now: its check fails, or
-	// the service's interface has no carrier. Empty: it can.
+	// Unfit is why the node cannot serve the service now: its check fails,
+	// the service's interface is missing or has no carrier, or the kernel refuses
+	// the address or MAC. Empty: it can.
 	Unfit string `json:"unfit,omitempty"`
 	// Flows in the node's conntrack for this service. Closing ones are not
 	// counted.

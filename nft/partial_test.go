@@ -45,7 +45,10 @@ func TestAServiceThatCannotBeCarriedCostsItself(t *testing.T) {
 			}, ErrOwnAddress,
 		},
 		"no IPv6": {
-			func(w *world, s *Service) { *s = webOf(true, all16(), hashmode.Set{}, hashmode.Set{}); w.setDisabled("1") },
+			func(w *world, s *Service) {
+				*s = webOf(true, all16(), hashmode.Set{}, hashmode.Set{})
+				w.setDisabled("1")
+			},
 			func(w *world, _ *Service) { w.setDisabled("0") }, nil,
 		},
 	} {

@@ -164,8 +164,8 @@ func (p *Plane) Resync() {
 //
 // It returns ErrOlder, and changes nothing, if the kernel holds a newer map
 // (rule P11). What concerns one service alone (ErrNoInterface, ErrOwnAddress,
-// UnsupportedError) is a PartialError: all the rest has been applied, and of that
-// service nobody is answered. Whether it can be carried meanwhile is looked at
+// UnsupportedError) is a PartialError: all the rest has been applied, and that
+// service as far as it can be. Whether it can be carried meanwhile is looked at
 // after Resync alone, so that every other map is as quick as without it.
 func (p *Plane) Apply(rs Ruleset) error {
 	p.mu.Lock()

@@ -13,8 +13,9 @@ import (
 //
 //   - ErrOwnAddress: nothing;
 //   - any other: its rules and buckets, but the address is on no interface, or
-//     no frame to its MAC comes in. So nobody is answered, and that the buckets
-//     count as open until a map closes them is true, if not needed.
+//     no frame to its MAC comes in. What should come in all the same is decided
+//     by the map, so that the buckets rightly count as open until a map closes
+//     them.
 type refusals map[string]error
 
 // add refuses the services of an address, unless that has been done.
