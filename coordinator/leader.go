@@ -31,6 +31,7 @@ type leader struct {
 
 	// Of run alone.
 	term      uint64
+	failed    uint64 // the last term that it could not begin
 	tickedAt  time.Time
 	ranAt     time.Time
 	idle      *raftstore.State // needs no move until idleUntil, and no bucket of it is busy
@@ -113,7 +114,7 @@ func (l *leader) step(ctx context.Context) error {
 	}
 	// Was this process stopped? Then the others' silence is its own.
 	if stopped := now.Sub(l.ranAt); stopped > l.timing.shortest(l.store.State())/3 {
-		l.ledger.delay(now.Add(l.timing.Respite))
+		l.ledger.delay(now.Add(min(l.timing.Respite, stopped*3/2)))
 	}
 	l.ranAt = now
 	if err := l.tick(ctx, now); err != nil {
@@ -131,8 +132,9 @@ func (l *leader) step(ctx context.Context) error {
 }
 
 // begin takes office: nothing is granted before an entry of the own term is
-// applied (rule P3). One that cannot commit that, and reads no log meanwhile
-// that it has to read first, does not lead (rule P10).
+// applied (rule P3). One that cannot commit that in two tries, and reads no log
+// meanwhile that it has to read first, does not lead (rule P10). A disk that is
+// slow and does not hang has the election to write before the first.
 func (l *leader) begin(ctx context.Context, lead raftstore.Leadership, now time.Time) error {
 	if err := l.store.Halted(); err != nil {
 		l.giveWay(ctx, err)
@@ -149,6 +151,10 @@ func (l *leader) begin(ctx context.Context, lead raftstore.Leadership, now time.
 	if err := l.commit(ctx, raftstore.Command{Tick: &raftstore.Tick{}}); err != nil {
 		l.term = 0 // begin again
 		if errors.Is(err, raftstore.ErrNotLeader) || l.store.Halted() != nil || l.store.State().Index != before {
+			return nil
+		}
+		if l.failed != lead.Term {
+			l.failed = lead.Term
 			return nil
 		}
 		return l.standDown(ctx, lead.Term, err)

@@ -73,7 +73,11 @@ func TestLeaderThatCannotCommitResignsP10(t *testing.T) {
 func TestLeaderThatCannotCommitItsFirstEntryResignsP10(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newStuckStore(t)
-		if err := store.clerk(t).step(t.Context()); !errors.Is(err, errStuck) || !store.resigned {
+		l := store.clerk(t)
+		if err := l.step(t.Context()); err != nil || store.resigned {
+			t.Fatalf("slow: %v, resigned: %v", err, store.resigned)
+		}
+		if err := l.step(t.Context()); !errors.Is(err, errStuck) || !store.resigned {
 			t.Fatalf("cannot commit: %v, resigned: %v", err, store.resigned)
 		}
 	})
@@ -95,6 +99,7 @@ func TestASlowElectionEndsNoAgentP10(t *testing.T) {
 				store := newStuckStore(t)
 				change(store)
 				l := store.clerk(t)
+				l.failed = testTerm
 				if err := l.step(t.Context()); err != nil || store.resigned || l.term != 0 {
 					t.Errorf("%v, resigned: %v, leads in term %d", err, store.resigned, l.term)
 				}

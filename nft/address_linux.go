@@ -31,8 +31,28 @@ func ours(a netlink.Addr) bool {
 		(a.Label == labelSuffix[1:] || strings.HasSuffix(a.Label, labelSuffix))
 }
 
+// listTries bounds the tries to list interfaces and addresses: a list is spoilt by
+// whoever changes another interface meanwhile, as a container does that starts.
+const listTries = 20
+
+// errUnread: what the kernel has is not known. That says nothing of what it can
+// carry.
+var errUnread = errors.New("the kernel's interfaces cannot be read")
+
 // listAddresses lists all addresses, with the names of their interfaces.
 func (p *Plane) listAddresses() ([]netlink.Addr, map[int]string, error) {
+	for try := 1; ; try++ {
+		addrs, names, err := p.listOnce()
+		switch {
+		case err == nil:
+			return addrs, names, nil
+		case try == listTries || !errors.Is(err, netlink.ErrDumpInterrupted):
+			return nil, nil, fmt.Errorf("%w: %w", errUnread, err)
+		}
+	}
+}
+
+func (p *Plane) listOnce() ([]netlink.Addr, map[int]string, error) {
 	links, err := p.links.LinkList()
 	if err != nil {
 		return nil, nil, fmt.Errorf("list interfaces: %w", err)
@@ -115,8 +135,10 @@ func (p *Plane) delAddr(a netlink.Addr, ifname string) error {
 }
 
 // settleAll settles the addresses. What was settled before and had to be done
-// again is a repair, and is told.
-func (p *Plane) settleAll(all []address, refused refusals) {
+// again is a repair, and is told. What could not be looked at is an error, and no
+// refusal.
+func (p *Plane) settleAll(all []address, refused refusals) error {
+	var unread []error
 	was := p.settled
 	p.settled = map[netip.Addr]place{}
 	for _, a := range all {
@@ -131,14 +153,17 @@ func (p *Plane) settleAll(all []address, refused refusals) {
 		case before:
 			p.settled[a.Addr] = where // to be told of when it is back
 		}
-		if err != nil {
+		switch {
+		case errors.Is(err, errUnread):
+			unread = append(unread, err)
+		case err != nil:
 			refused.add(a, err)
 		}
 	}
+	return errors.Join(unread...)
 }
 
-// settleTwice tries again what failed: a list of addresses is spoilt by whoever
-// changes another interface meanwhile, which is no reason to give up a share.
+// settleTwice tries again what failed, before a share is given up for it.
 func (p *Plane) settleTwice(a address) ([]string, error) {
 	done, err := p.settle(a)
 	if err == nil || errors.Is(err, ErrNoInterface) {
@@ -156,9 +181,9 @@ func (p *Plane) settle(a address) (done []string, err error) {
 	if _, err := p.removeAddress(a.Addr, a.Interface); err != nil {
 		return nil, err
 	}
-	link, err := p.links.LinkByName(a.Interface)
+	link, err := p.link(a.Interface)
 	if err != nil {
-		return nil, noInterface(a.Interface)
+		return nil, err
 	}
 	if a.Addr.Is4() && p.raiseARPAnnounce(a.Interface) {
 		done = append(done, "arp_announce")

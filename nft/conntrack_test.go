@@ -93,7 +93,10 @@ func TestConntrackIsReadAsOthersReadIt(t *testing.T) {
 	for _, f := range all {
 		protocols[f.protocol]++
 		states[f.state]++
-		if f.began.Before(before.Add(-time.Second)) || f.began.After(time.Now().Add(time.Second)) {
+		// What the host itself sent before the times were asked for has none.
+		to := f.original.server.Addr()
+		ours := to == sharedOf(false) || to == sharedOf(true)
+		if ours && (f.began.Before(before.Add(-time.Second)) || f.began.After(time.Now().Add(time.Second))) {
 			t.Errorf("%v began at %v", f, f.began)
 		}
 	}

@@ -22,10 +22,21 @@ func (p *Plane) Disown(services []Service, buckets map[string]hashmode.Set) erro
 	if err != nil {
 		return err
 	}
-	var unsupported *UnsupportedError
-	if _, err := p.ns.endSockets(halfOpen, byAddr, buckets); err != nil && !errors.As(err, &unsupported) {
-		return fmt.Errorf("end half-open connections: %w", err)
+	gone := map[string]hashmode.Set{}
+	for _, s := range services { // those that are back may have new ones
+		gone[s.Name] = buckets[s.Name].Minus(s.Own).Minus(s.Inherit).Minus(s.Take)
 	}
+	_, err = p.ns.endSockets(halfOpen, byAddr, gone)
+	if unsupported := new(UnsupportedError); err != nil && !errors.As(err, &unsupported) {
+		err = fmt.Errorf("end half-open connections: %w", err)
+	} else {
+		err = nil
+	}
+	return errors.Join(err, p.forgetIn(byAddr, buckets))
+}
+
+// forgetIn has conntrack forget the flows in the buckets, but for TCP's.
+func (p *Plane) forgetIn(byAddr map[netip.Addr]address, buckets map[string]hashmode.Set) error {
 	return p.tracker.ask(func(c *netfilter) error {
 		var gone [][]byte
 		err := c.list(func(f tracked, body []byte) {

@@ -259,7 +259,9 @@ func (p *Plane) rebuild(rs Ruleset, k kernel, asked string) error {
 	if err != nil {
 		return err
 	}
-	p.refuseMissing(&plan, refused)
+	if err := p.refuseMissing(&plan, refused); err != nil {
+		return err
+	}
 	shape := asked + refused.text() // what is left out is another structure
 	if err := p.removeAddresses(k.contents.shared, plan.contents.shared); err != nil {
 		return err
@@ -288,8 +290,11 @@ func (p *Plane) rebuild(rs Ruleset, k kernel, asked string) error {
 	}
 	p.have, p.held, p.shape, p.asked, p.former = plan.contents, rs.Index, shape, asked, former
 	p.holds.allow(rs)
-	p.settleAll(plan.addresses, refused)
+	unread := p.settleAll(plan.addresses, refused)
 	p.refused, p.watch = refused, watchedOf(plan.addresses)
+	if unread != nil {
+		return unread
+	}
 	if err := p.holds.open(); err != nil { // the set may be new
 		return err
 	}

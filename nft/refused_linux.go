@@ -73,10 +73,13 @@ func ownAddress(s Service, addrs []netlink.Addr, names map[int]string) error {
 
 // refuseMissing refuses services on interfaces that do not exist, and takes
 // the hooks of those out of the plan.
-func (p *Plane) refuseMissing(pl *plan, refused refusals) {
+func (p *Plane) refuseMissing(pl *plan, refused refusals) error {
 	missing := map[string]bool{}
 	for _, ifname := range interfaces(pl.addresses) {
-		_, err := p.links.LinkByName(ifname)
+		_, err := p.link(ifname)
+		if err != nil && !errors.Is(err, ErrNoInterface) {
+			return err
+		}
 		missing[ifname] = err != nil
 	}
 	for _, a := range pl.addresses {
@@ -87,6 +90,20 @@ func (p *Plane) refuseMissing(pl *plan, refused refusals) {
 	for i, t := range pl.tables {
 		pl.tables[i].chains = slices.DeleteFunc(t.chains, func(ch chain) bool { return ch.hook != nil && missing[ch.hook.device] })
 	}
+	return nil
+}
+
+// link is an interface, ErrNoInterface, or errUnread.
+func (p *Plane) link(name string) (netlink.Link, error) {
+	link, err := p.links.LinkByName(name)
+	var missing netlink.LinkNotFoundError
+	switch {
+	case errors.As(err, &missing):
+		return nil, noInterface(name)
+	case err != nil:
+		return nil, fmt.Errorf("%w: interface %s: %w", errUnread, name, err)
+	}
+	return link, nil
 }
 
 func noInterface(name string) error { return fmt.Errorf("interface %s: %w", name, ErrNoInterface) }

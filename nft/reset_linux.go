@@ -29,6 +29,9 @@ func (n namespace) endSockets(states uint32, byAddr map[netip.Addr]address, buck
 	err = n.do(func() error {
 		for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 			sockets, err := socketsIn(states, family)
+			if errors.Is(err, unix.ENOENT) {
+				err = &UnsupportedError{Feature: "listing connections", Needs: "Linux 4.5 with CONFIG_INET_DIAG and CONFIG_INET_TCP_DIAG", Err: err}
+			}
 			if err != nil {
 				return err
 			}

@@ -188,12 +188,12 @@ func replyRules(s Service, hash hashed, holds bool) []rule {
 	return leaveFrom(sets, hash, "SYN-ACK: another node's bucket")
 }
 
-// sentRules let what is not TCP out from those, and, where it keeps its node, from
-// buckets whose flows this node still has.
+// sentRules let what is not TCP out from those, and from buckets that this node
+// has given away: it answers what came before.
 func sentRules(s Service, holds bool) []rule {
-	sets := []string{setOwn(s.Name), setInherit(s.Name)}
+	sets := []string{setOwn(s.Name), setInherit(s.Name), setDrain(s.Name)}
 	if holds {
-		sets = append(sets, setDrain(s.Name), setTake(s.Name))
+		sets = append(sets, setTake(s.Name))
 	}
 	return leaveFrom(append(slices.Clip(sets), sets...), hashOf(s), "sent from another node's bucket")
 }
