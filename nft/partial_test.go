@@ -2,6 +2,7 @@ package nft
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -129,4 +130,49 @@ func TestAnAddressLeavesForAnInterfaceThatIsNotThere(t *testing.T) {
 	if strings.Contains(w.traces(), s.Address.String()) {
 		t.Errorf("left behind: %s", w.traces())
 	}
+}
+
+// A list that is spoilt by whoever makes and removes other interfaces says
+// nothing of what this node can carry.
+func TestOthersInterfacesAreNoReasonToRefuse(t *testing.T) {
+	w := newWorld(t)
+	p := w.plane()
+	leased(t, p, 1, ownAll(), other())
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	w.node.Do(func() {
+		h, err := netlink.NewHandle()
+		must(t, err)
+		pair := func(name string) netlink.Link {
+			return &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: name + "p"}
+		}
+		for i := range 40 { // a list in several parts
+			must(t, h.LinkAdd(pair(fmt.Sprintf("many%d", i))))
+		}
+		go func() {
+			defer close(stopped)
+			defer h.Close()
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				for i := range 3 {
+					link := pair(fmt.Sprintf("x%d", i))
+					_ = h.LinkAdd(link)
+					_ = h.LinkSetUp(link)
+					_ = h.LinkDel(link)
+				}
+			}
+		}()
+	})
+	for i := range uint64(200) {
+		p.Resync()
+		if err := p.Apply(Ruleset{Index: i + 2, Services: []Service{ownAll(), other()}}); err != nil {
+			t.Errorf("map %d: %v", i+2, err)
+			break
+		}
+	}
+	close(stop)
+	<-stopped
 }
