@@ -136,11 +136,12 @@ func (l *ledger) grant(now time.Time, term uint64, state func() *raftstore.State
 		return 0, fmt.Errorf("%w: it holds map %d, %d is due", ErrBehind, t.held, t.due)
 	}
 	until := now.Add(l.timing.patience(max(rest, lease)))
-	// It is to be judged when its last lease is over, and sooner by no refusal:
-	// a restarting one reads its log without a lease, behind a longer one. One
-	// that is judged dead may have leases: it opens nothing by them, and is to
-	// show that they reach it.
-	if t.silent() && now.Sub(t.silentSince) > lease && until.After(t.until) && !n.Failed {
+	// A restarting node reads its log without a lease, behind a longer one: it is
+	// to be judged when that is over, and no sooner by a refusal. One that is judged
+	// dead may have leases: it opens nothing by them, and is to show that they
+	// reach it.
+	behind := !n.Follows() && !until.After(t.until)
+	if t.silent() && now.Sub(t.silentSince) > lease && !behind && !n.Failed {
 		return 0, ErrUnreached
 	}
 	if until.After(t.until) || awake(n, r.Process, r.Resting) {

@@ -32,10 +32,10 @@ type tenant struct {
 	reason  error // why the last request had no success
 }
 
-// asksAtOnce is how many requests may be under way: more than fit into a lease
-// at their pace, so that a leader that does not answer holds up no question to
-// the next.
-const asksAtOnce = 8
+// renewalsAtOnce is how many renewals may be under way to one leader. One that
+// comes late is worth something still; more of them make a slow leader slower,
+// and each that is given up costs it a connection.
+const renewalsAtOnce = 2
 
 // lease is a grant, counted from the sending of its request (rule P1).
 type lease struct {
@@ -54,8 +54,7 @@ func (t *tenant) run(ctx context.Context) error {
 	t.mu.Unlock()
 	ticker := time.NewTicker(t.timing.Renew)
 	defer ticker.Stop()
-	// A leader that does not answer must not hold up the asking of the next.
-	slots := make(chan struct{}, asksAtOnce)
+	underWay := make(chan struct{}, renewalsAtOnce)
 	var asking sync.WaitGroup
 	defer asking.Wait()
 	asking.Go(func() { t.tellNews(ctx) })
@@ -66,11 +65,14 @@ func (t *tenant) run(ctx context.Context) error {
 		case <-ticker.C:
 			t.notice(time.Now())
 		case <-t.anew:
+			// A leader that does not answer must not hold up the asking of the next.
+			underWay = make(chan struct{}, renewalsAtOnce)
 		}
+		turn := underWay
 		select {
-		case slots <- struct{}{}:
+		case turn <- struct{}{}:
 			asking.Go(func() {
-				defer func() { <-slots }()
+				defer func() { <-turn }()
 				t.renew(ctx)
 			})
 		default:

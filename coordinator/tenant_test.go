@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -185,6 +186,47 @@ func TestNewProcessSaysThatARestartLeaseIsLeft(t *testing.T) {
 		}
 		if got := u.kernelLeft(); got > 300*time.Millisecond {
 			t.Fatalf("the restart lease is not replaced: %v", got)
+		}
+	})
+}
+
+// A leader that does not answer is not asked more and more, whatever there is to
+// tell; one that is new is asked at once.
+func TestASlowLeaderIsAskedNoMoreThanTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newTenure(t)
+		underWay, most := 0, 0
+		var mu sync.Mutex
+		u.ask = func(ctx context.Context, _ renewal) (grant, error) {
+			mu.Lock()
+			underWay++
+			most = max(most, underWay)
+			mu.Unlock()
+			<-ctx.Done()
+			mu.Lock()
+			underWay--
+			mu.Unlock()
+			return grant{}, ctx.Err()
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- u.run(ctx) }()
+		for range 600 {
+			u.renewNow()
+			time.Sleep(time.Millisecond)
+		}
+		if most != renewalsAtOnce+1 {
+			t.Errorf("%d requests under way, want %d and one with news", most, renewalsAtOnce)
+		}
+		most = 0
+		u.greet()
+		synctest.Wait()
+		if most != renewalsAtOnce+2 {
+			t.Errorf("%d requests under way when there is a new leader", most)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
 		}
 	})
 }
