@@ -39,8 +39,9 @@ func TestADeathCostsNothingWhereTheDeadHadNoPart(t *testing.T) {
 	}
 }
 
-// heirOfTwo is an asker of b, whose bucket comes from c, and before from a.
-func heirOfTwo(t *testing.T) *inquest {
+// heirOfTwo is an asker of b, whose bucket comes from c, and before from a, and
+// which knows what is released.
+func heirOfTwo(t *testing.T, know levels) *inquest {
 	h := newHistory(t)
 	for _, n := range []string{"a", "b", "c"} {
 		h.join(n, 1)
@@ -50,7 +51,7 @@ func heirOfTwo(t *testing.T) *inquest {
 		h.pin("0", n)
 	}
 	q := inquestOf(t, h)
-	q.news.learn(released("a", 1000, "c", 1000))
+	q.news.learn(know)
 	q.seen(func() {})
 	return q
 }
@@ -65,7 +66,7 @@ func (q *inquest) ends(node string) {
 // first are nobody's. When the last has ended, b asks about none.
 func TestFlowsOfADrainThatHasEndedAreAskedAboutAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := heirOfTwo(t)
+		q := heirOfTwo(t, released("a", 1000, "c", 1000))
 		for _, step := range []struct {
 			what string
 			do   func()
@@ -87,7 +88,7 @@ func TestFlowsOfADrainThatHasEndedAreAskedAboutAgain(t *testing.T) {
 // and ends its drain before b has heard that.
 func TestTheWordOfADrainThatHasEndedIsNotRemembered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := heirOfTwo(t)
+		q := heirOfTwo(t, released("a", 1000, "c", 1000))
 		q.theirs[flowOf(nft.UDP, "192.0.2.1:1")] = true
 		q.packet(1, "192.0.2.1:1")
 		if v := q.after(holdRetry, 1); v != nft.Theirs {
@@ -111,16 +112,7 @@ func TestTheWordOfADrainThatHasEndedIsNotRemembered(t *testing.T) {
 // later is a's or nobody's.
 func TestWhatADeadOwnerMayHaveAnsweredIsNotAskedOfTheOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHistory(t)
-		for _, n := range []string{"a", "b", "c"} {
-			h.join(n, 1)
-		}
-		h.define("web", 1)
-		for _, n := range []string{"a", "c", "b"} {
-			h.pin("0", n)
-		}
-		q := inquestOf(t, h)
-		q.news.learn(released("a", 1000))
+		q := heirOfTwo(t, released("a", 1000))
 		q.packet(1, "192.0.2.1:1")
 		if v := q.after(holdRetry, 1); v != -1 {
 			t.Fatalf("verdict %d before c's release", v)

@@ -8,16 +8,23 @@ import (
 	"earshot/raftstore"
 )
 
-// A new process has no lease of its own while it reads its log, however long
-// that takes: the kernel answers by the restart lease, and nobody waits longer
-// for a node that is granted what is over sooner.
-func TestARestartingNodeMayReadItsLogForLongP5(t *testing.T) {
+// restarting is an office in which c has been granted a restart lease, and what its
+// new process asks while it reads its log.
+func restarting(t *testing.T) (*office, renewal) {
 	o := newOffice(t)
 	o.pass(200)
 	o.renewAll("a", "b", "c")
 	o.rest()
 	back := o.renewal("c")
 	back.Process, back.Resting, back.Silent = 2, true, true
+	return o, back
+}
+
+// A new process has no lease of its own while it reads its log, however long
+// that takes: the kernel answers by the restart lease, and nobody waits longer
+// for a node that is granted what is over sooner.
+func TestARestartingNodeMayReadItsLogForLongP5(t *testing.T) {
+	o, back := restarting(t)
 	for range 120 { // 6 s
 		o.pass(17)
 		o.renewAll("a", "b")
@@ -39,12 +46,7 @@ func TestARestartingNodeMayReadItsLogForLongP5(t *testing.T) {
 // One that gets no lease by the end of its restart lease is waited for no
 // longer, whatever it asks for.
 func TestARestartThatReadsForEverEndsWithItsLeaseP5(t *testing.T) {
-	o := newOffice(t)
-	o.pass(200)
-	o.renewAll("a", "b", "c")
-	o.rest()
-	back := o.renewal("c")
-	back.Process, back.Resting, back.Silent = 2, true, true
+	o, back := restarting(t)
 	for range 33 * 6 { // 10.1 s
 		o.pass(17)
 		o.renewAll("a", "b")

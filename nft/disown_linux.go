@@ -27,10 +27,12 @@ func (p *Plane) Disown(services []Service, buckets map[string]hashmode.Set) erro
 		gone[s.Name] = buckets[s.Name].Minus(s.Own).Minus(s.Inherit).Minus(s.Take)
 	}
 	_, err = p.ns.endSockets(halfOpen, byAddr, gone)
-	if unsupported := new(UnsupportedError); err != nil && !errors.As(err, &unsupported) {
-		err = fmt.Errorf("end half-open connections: %w", err)
-	} else {
+	var unsupported *UnsupportedError
+	switch {
+	case errors.As(err, &unsupported):
 		err = nil
+	case err != nil:
+		err = fmt.Errorf("end half-open connections: %w", err)
 	}
 	return errors.Join(err, p.forgetIn(byAddr, buckets))
 }

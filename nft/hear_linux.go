@@ -76,7 +76,7 @@ func newHeard(a address) Heard {
 func (h *Heard) listen(ctx context.Context, q Question, a address) error {
 	ifi, err := net.InterfaceByName(a.Interface)
 	if err != nil {
-		return fmt.Errorf("interface %s: %w", a.Interface, ErrNoInterface)
+		return noInterface(a.Interface)
 	}
 	tests, err := listenAll(ifi, testFilter(a.Addr.Is6()))
 	if err != nil {

@@ -1,7 +1,6 @@
 package nft
 
 import (
-	"fmt"
 	"io"
 	"log/slog"
 	"strings"
@@ -105,7 +104,7 @@ func (p *Plane) probeAddress(a address, addrs []netlink.Addr, names map[int]stri
 	service := a.Services[0].Name
 	link, err := p.links.LinkByName(a.Interface)
 	if err != nil {
-		return []Finding{{service, Fail, "interface " + a.Interface, "name an interface that exists", fmt.Errorf("interface %s: %w", a.Interface, ErrNoInterface)}}
+		return []Finding{{service, Fail, "interface " + a.Interface, "name an interface that exists", noInterface(a.Interface)}}
 	}
 	findings := []Finding{{Service: service, Severity: OK, What: "interface " + a.Interface}}
 	attrs := link.Attrs()

@@ -35,15 +35,30 @@ func byPort(a address, to func(service string) string) []rule {
 	return rules
 }
 
-// portClauses match what a service names, each a part of it: without ports,
-// all protocols that have them.
-func portClauses(s Service) []clause {
+// named matches a part of what a service names.
+type named struct {
+	clause
+	tcp bool
+}
+
+// partsOf match what a service names, by destPort what comes in and by sourcePort
+// what it sends: without ports, all protocols that have them.
+func partsOf(s Service, port func(Port) clause) []named {
 	if len(s.Ports) == 0 {
-		return []clause{isProtocol(TCP), isProtocol(UDP), hasPorts()}
+		return []named{{isTCP(), true}, {isProtocol(UDP), false}, {hasPorts(), false}}
 	}
-	var clauses []clause
+	var parts []named
 	for _, p := range s.Ports {
-		clauses = append(clauses, destPort(p))
+		parts = append(parts, named{port(p), p.Protocol == TCP})
+	}
+	return parts
+}
+
+// portClauses match what comes in for a service, each a part of it.
+func portClauses(s Service) []clause {
+	var clauses []clause
+	for _, part := range partsOf(s, destPort) {
+		clauses = append(clauses, part.clause)
 	}
 	return clauses
 }

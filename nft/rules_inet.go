@@ -134,35 +134,16 @@ func answerChain(a address, holds bool) chain {
 	}
 	rules = append(rules, when(isTCP(), notSYNACK(), accept()))
 	for _, s := range a.Services {
-		for _, named := range answerClauses(s) {
+		for _, part := range partsOf(s, sourcePort) {
 			to := chainSent(s.Name)
-			if named.tcp {
+			if part.tcp {
 				to = chainReply(s.Name)
 			}
-			rules = append(rules, when(named.clause, goTo(to)))
+			rules = append(rules, when(part.clause, goTo(to)))
 		}
 	}
 	rules = append(rules, when(notTCP(), accept()))
 	return chain{name: chainFrom(a.Addr), rules: append(rules, replyRules(a.Services[0], restHash(a), holds)...)}
-}
-
-// answers are what a service sends, a part of it each.
-type answers struct {
-	clause
-	tcp bool
-}
-
-// answerClauses match what a service sends: without ports, all protocols that
-// have them.
-func answerClauses(s Service) []answers {
-	if len(s.Ports) == 0 {
-		return []answers{{isTCP(), true}, {isProtocol(UDP), false}, {hasPorts(), false}}
-	}
-	var all []answers
-	for _, p := range s.Ports {
-		all = append(all, answers{sourcePort(p), p.Protocol == TCP})
-	}
-	return all
 }
 
 // neighbourRules have neighbour discovery say the cluster MAC for a shared
