@@ -36,15 +36,24 @@ func logger(name string) *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: least})).With("store", name)
 }
 
-// free returns an address of this host that nobody has at the moment.
+// given are the addresses that free has returned.
+var given sync.Map
+
+// free returns an address of this host that nobody has at the moment, each once:
+// the kernel may give a port again as soon as it is closed.
 func free(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		address := l.Addr().String()
+		l.Close()
+		if _, again := given.LoadOrStore(address, true); !again {
+			return address
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // node is a store under test that can be stopped and started again.
