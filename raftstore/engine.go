@@ -43,10 +43,10 @@ func raftConfig(o Options, id string) *raft.Config {
 }
 
 // commitTime is how far followers may lag a commit that nothing spread to them
-// (see spread): it is what repairs a lost message. A leader sends every
-// follower a message that often, so it has a price: see DESIGN.md.
+// (see spread): it is what repairs a lost message. At rest a leader sends every
+// follower a message that often: see DESIGN.md for its price.
 func commitTime(lease time.Duration) time.Duration {
-	return min(max(5*time.Millisecond, lease/60), 25*time.Millisecond)
+	return lease / 12
 }
 
 // startRaft starts Raft on what the disk holds, unless it runs or the store
@@ -86,7 +86,7 @@ func (s *Store) launch(e *engine) (err error) {
 	if err != nil {
 		return err
 	}
-	r, err := raft.NewRaft(s.raftConfig(), fsm{s}, logs, s.stable, s.disk.snaps, e.transport)
+	r, err := raft.NewRaft(raftConfig(s.options, s.ServerID()), fsm{s}, logs, s.stable, s.disk.snaps, e.transport)
 	if halted := s.Halted(); err != nil && halted != nil {
 		return halted
 	}

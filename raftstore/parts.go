@@ -22,9 +22,6 @@ type Parts struct {
 	Client http.RoundTripper
 	// Serve is given what answers the peers' requests while the store runs.
 	Serve func(http.Handler)
-	// Idle is Raft's CommitTimeout, if it is to be another than on a real
-	// network: what a leader sends when there is nothing to tell.
-	Idle time.Duration
 }
 
 // Disk is what a node keeps: Raft's log, its term and vote, and our record.
@@ -70,15 +67,6 @@ func (s *Store) transport() *transport {
 		return carriedBy(s.parts.Network(), nil, s.options.Lease)
 	}
 	return newTransport(s.port.openRaft(), s.dialer, s.options.Lease, &raftLog{log: s.log})
-}
-
-// raftConfig is how Raft is to run here.
-func (s *Store) raftConfig() *raft.Config {
-	c := raftConfig(s.options, s.ServerID())
-	if s.parts != nil && s.parts.Idle > 0 {
-		c.CommitTimeout = s.parts.Idle
-	}
-	return c
 }
 
 // CallTime is how long a peer may take to answer a call of Raft's.

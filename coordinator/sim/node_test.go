@@ -89,7 +89,6 @@ func (n *node) start() {
 			defer p.mu.Unlock()
 			p.api = h
 		},
-		Idle: w.timing.Lease / 12,
 	})
 	if err != nil {
 		w.judge.fail("start of %s: %v", n.name, err)
