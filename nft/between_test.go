@@ -35,21 +35,19 @@ func TestNoPacketFallsBetweenTwoLeases(t *testing.T) {
 // bucket whatever state it goes to from whatever other.
 func TestNoPacketFallsBetweenTwoStates(t *testing.T) {
 	client := clientOf(ownAll().Hash, 5, 0)
+	// Each goes over to each of the others.
+	states := []string{"own", "take", "own", "inherit", "own", "drain", "take", "inherit", "take", "drain", "inherit", "drain"}
 	for _, c := range []struct {
 		name, drop string
-		states     []string // each goes over to each of the others
 		packets    func(*world) func()
 	}{
 		{"known", "foreign bucket",
-			[]string{"own", "take", "own", "inherit", "own", "drain", "take", "inherit", "take", "drain", "inherit", "drain"},
 			func(w *world) func() { return w.flood(udp(client, 80)) }},
-		{"SYN-ACK", "SYN-ACK: another node's bucket",
-			[]string{"own", "take", "own", "inherit", "take", "inherit"},
+		{"SYN-ACK", "SYN-ACK: another node's bucket", // a bucket that was just given away answers what came before
 			func(w *world) func() {
 				return w.floodOut(nfttest.Packet{From: to(client, 80), To: client, Protocol: nfttest.TCP, Flags: nfttest.SYN | nfttest.ACK})
 			}},
 		{"datagram of the server's", "sent from another node's bucket",
-			[]string{"own", "take", "own", "inherit", "own", "drain", "take", "inherit", "take", "drain", "inherit", "drain"},
 			func(w *world) func() {
 				return w.floodOut(nfttest.Packet{From: to(client, 80), To: client, Protocol: nfttest.UDP})
 			}},
@@ -64,7 +62,7 @@ func TestNoPacketFallsBetweenTwoStates(t *testing.T) {
 				t.Fatal("the flow that is to be known was not opened")
 			}
 			w.during(c.packets(w), func(i int) {
-				must(t, p.Apply(heldBy(uint64(i)+2, inState(false, c.states[i%len(c.states)], 5))))
+				must(t, p.Apply(heldBy(uint64(i)+2, inState(false, states[i%len(states)], 5))))
 			})
 			if n := w.dropped(c.drop); n != 0 {
 				t.Errorf("%d packets were dropped: %s", n, c.drop)

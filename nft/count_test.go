@@ -148,6 +148,7 @@ func TestCountersStand(t *testing.T) {
 	apply := func(when string, index uint64, want map[hashmode.Bucket]uint64, services ...Service) {
 		t.Helper()
 		must(t, p.Apply(Ruleset{Index: index, Services: services}))
+		must(t, p.Barrier()) // nothing is being closed any more
 		w.mustHold(Ruleset{Index: index, Services: services})
 		wantCounts(t, when, p, service, want)
 		if n := p.Repairs(); n != 0 {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -210,7 +211,8 @@ func (p *Plane) apply(rs Ruleset) error {
 			return fmt.Errorf("read kernel: %w", err)
 		}
 		p.have = k.contents
-		p.stale = true // until all that follows is done
+		p.have.buckets = maps.Clone(p.have.buckets) // build makes use of the other
+		p.stale = true                              // until all that follows is done
 	}
 	if p.have.hasHeld {
 		p.held = max(p.held, p.have.held)
@@ -239,6 +241,7 @@ func (p *Plane) Repairs() uint64 { return p.repairs.Load() }
 // update writes what differs of the sets: the structure stands.
 func (p *Plane) update(rs Ruleset) error {
 	want := contentsOf(rs)
+	want.closeAfter(p.have, rs.Services)
 	if err := p.wire.transact(func(c *nftables.Conn) error { return fill(c, p.have, want) }); err != nil {
 		return fmt.Errorf("write sets: %w", err)
 	}

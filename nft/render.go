@@ -291,6 +291,7 @@ func contentsOf(rs Ruleset) contents {
 		c.buckets[setID{inet, setOwn(s.Name)}] = s.Own
 		c.buckets[setID{inet, setInherit(s.Name)}] = s.Inherit
 		c.buckets[setID{inet, setDrain(s.Name)}] = drain
+		c.buckets[setID{inet, setClosing(s.Name)}] = hashmode.Set{}
 	}
 	return c
 }

@@ -32,7 +32,8 @@ func inetTable(all []address, q Queue) table {
 			t.sets = append(t.sets,
 				bucketSet(setOwn(s.Name), s, "everything is answered"),
 				bucketSet(setInherit(s.Name), s, "taken over: what opens a flow and what is known"),
-				bucketSet(setDrain(s.Name), s, "given away: what is known"))
+				bucketSet(setDrain(s.Name), s, "given away: what is known"),
+				bucketSet(setClosing(s.Name), s, "given away just now: what came before is still answered"))
 			if holds {
 				t.sets = append(t.sets, bucketSet(setTake(s.Name), s, "to be taken over: what is known, the rest is held"))
 			}
@@ -158,25 +159,27 @@ func neighbourRules(a address) []rule {
 }
 
 // replyRules let a SYN-ACK out only from a bucket in which this node opens
-// flows. Own comes first, so that most take one look-up; the others come twice
-// as in verdictRules.
+// flows, or did until just now.
 func replyRules(s Service, hash hashed, holds bool) []rule {
+	return leaveFrom(openSets(s, holds, setClosing(s.Name)), hash, "SYN-ACK: another node's bucket")
+}
+
+// sentRules let what is not TCP out from those, and from all buckets that this
+// node has given away: it answers what came before.
+func sentRules(s Service, holds bool) []rule {
+	return leaveFrom(openSets(s, holds, setDrain(s.Name)), hashOf(s), "sent from another node's bucket")
+}
+
+// openSets are those of the buckets in which this node opens flows, and one of
+// those that it has given away. Own comes first, so that most take one look-up;
+// all come twice, as in verdictRules.
+func openSets(s Service, holds bool, given string) []string {
 	sets := []string{setOwn(s.Name), setInherit(s.Name)}
 	if holds {
 		sets = append(sets, setTake(s.Name))
 	}
-	sets = append(sets, setOwn(s.Name), setInherit(s.Name))
-	return leaveFrom(sets, hash, "SYN-ACK: another node's bucket")
-}
-
-// sentRules let what is not TCP out from those, and from buckets that this node
-// has given away: it answers what came before.
-func sentRules(s Service, holds bool) []rule {
-	sets := []string{setOwn(s.Name), setInherit(s.Name), setDrain(s.Name)}
-	if holds {
-		sets = append(sets, setTake(s.Name))
-	}
-	return leaveFrom(append(slices.Clip(sets), sets...), hashOf(s), "sent from another node's bucket")
+	sets = append(sets, given)
+	return append(slices.Clip(sets), sets...)
 }
 
 // leaveFrom lets out what is in a bucket of one of the sets.

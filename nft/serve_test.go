@@ -293,6 +293,7 @@ func TestSYNACKsOfOthersBucketsStayIn(t *testing.T) {
 				t.Fatal("SYN did not pass")
 			}
 			must(t, p.Apply(Ruleset{Index: 2, Services: []Service{tc.service}}))
+			must(t, p.Barrier())
 			dropped := func() uint64 { return w.dropped("SYN-ACK: another node's bucket") }
 			if tc.stays {
 				// The kernel sends its SYN-ACK again after a second.
