@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -130,6 +131,29 @@ func TestAMemberComesBackAsItIs(t *testing.T) {
 	})
 	if leader.State().Index <= index {
 		t.Errorf("state %d is older than %d", leader.State().Index, index)
+	}
+}
+
+// All nodes may be given other addresses at once, while they are stopped. No two
+// would reach each other by those that the cluster has.
+func TestAllNodesGetOtherAddresses(t *testing.T) {
+	nodes, _ := formed(t, 3)
+	var addresses []string
+	for _, n := range nodes {
+		n.stop()
+		n.options.Listen = free(t)
+		addresses = append(addresses, n.options.Listen)
+	}
+	for _, n := range nodes {
+		n.options.Peers = addresses
+		n.start()
+	}
+	leader := settle(t, nodes)
+	for _, n := range nodes {
+		until(t, "the new address of "+n.options.Name, func() bool {
+			return leader.State().Nodes[n.options.Name].Listen == n.options.Listen && slices.ContainsFunc(leader.Servers(),
+				func(s Server) bool { return s.ID == n.ServerID() && s.Addr == n.options.Listen })
+		})
 	}
 }
 

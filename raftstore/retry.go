@@ -12,7 +12,7 @@ import (
 func (t *transport) AppendEntries(id raft.ServerID, at raft.ServerAddress, q *raft.AppendEntriesRequest, a *raft.AppendEntriesResponse) error {
 	again := func() bool { return !isHeartbeat(q) && t.stillAppends(id, at, q.Term) }
 	return t.insist(again, func() error {
-		return t.say(func() error { return t.Network.AppendEntries(id, meantFor(id, at), q, a) })
+		return t.say(func() error { return t.Network.AppendEntries(id, t.meantFor(id, at), q, a) })
 	})
 }
 
@@ -21,7 +21,7 @@ func (t *transport) InstallSnapshot(id raft.ServerID, at raft.ServerAddress, q *
 	source := &touched{Reader: data}
 	again := func() bool { return !source.begun && t.stillAppends(id, at, q.Term) }
 	return t.insist(again, func() error {
-		return t.say(func() error { return t.Network.InstallSnapshot(id, meantFor(id, at), q, a, source) })
+		return t.say(func() error { return t.Network.InstallSnapshot(id, t.meantFor(id, at), q, a, source) })
 	})
 }
 

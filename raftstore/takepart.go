@@ -222,6 +222,7 @@ func (s *Store) keep(ctx context.Context) error {
 	changed, cancel := s.Changed()
 	defer cancel()
 	var unknown, refused, untold patience
+	var sought time.Time
 	for {
 		err := s.known()
 		if err == nil {
@@ -239,9 +240,13 @@ func (s *Store) keep(ctx context.Context) error {
 		}
 		// A restarted node may only have to hear from the leader again.
 		if unknown.over(err, s.wait()) {
-			err := s.rejoin(ctx)
-			if refused.over(final(err), s.graceful(err)) {
-				return err
+			refusal := s.rejoin(ctx)
+			if refused.over(final(refusal), s.graceful(refusal)) {
+				return refusal
+			}
+			if errors.Is(err, errNoLeader) && time.Since(sought) >= keepEvery {
+				s.seek(ctx)
+				sought = time.Now()
 			}
 		}
 		if !s.next(ctx, err == nil, changed) {

@@ -166,6 +166,8 @@ type transport struct {
 	raft   atomic.Pointer[raft.Raft]
 	retry  time.Duration // the wait before entries are brought again
 	mute   atomic.Bool   // nothing is sent any more
+	// whereabouts go before the addresses that Raft has.
+	whereabouts whereabouts
 
 	// gate is held while a heartbeat passes by. It is no mutex, since one that
 	// comes in the middle of a change of role writes the term to the disk:
@@ -265,21 +267,21 @@ func (t *transport) say(call func() error) error {
 	return call()
 }
 
-func meantFor(id raft.ServerID, address raft.ServerAddress) raft.ServerAddress {
-	return raft.ServerAddress(id) + "@" + address
+func (t *transport) meantFor(id raft.ServerID, address raft.ServerAddress) raft.ServerAddress {
+	return raft.ServerAddress(id) + "@" + t.whereabouts.of(id, address)
 }
 
 // RequestVote implements raft.Transport.
 func (t *transport) RequestVote(id raft.ServerID, at raft.ServerAddress, q *raft.RequestVoteRequest, a *raft.RequestVoteResponse) error {
-	return t.say(func() error { return t.Network.RequestVote(id, meantFor(id, at), q, a) })
+	return t.say(func() error { return t.Network.RequestVote(id, t.meantFor(id, at), q, a) })
 }
 
 // RequestPreVote implements raft.WithPreVote.
 func (t *transport) RequestPreVote(id raft.ServerID, at raft.ServerAddress, q *raft.RequestPreVoteRequest, a *raft.RequestPreVoteResponse) error {
-	return t.say(func() error { return t.Network.RequestPreVote(id, meantFor(id, at), q, a) })
+	return t.say(func() error { return t.Network.RequestPreVote(id, t.meantFor(id, at), q, a) })
 }
 
 // TimeoutNow implements raft.Transport.
 func (t *transport) TimeoutNow(id raft.ServerID, at raft.ServerAddress, q *raft.TimeoutNowRequest, a *raft.TimeoutNowResponse) error {
-	return t.say(func() error { return t.Network.TimeoutNow(id, meantFor(id, at), q, a) })
+	return t.say(func() error { return t.Network.TimeoutNow(id, t.meantFor(id, at), q, a) })
 }
