@@ -27,7 +27,7 @@ func BenchmarkCommit(b *testing.B) {
 	var commits, lags []time.Duration
 	for b.Loop() {
 		begin := time.Now()
-		index, err := leader.Propose(b.Context(), Command{Tick: &Tick{}})
+		index, err := leader.Propose(b.Context(), Command{Wish: &Wish{Node: leader.options.Name}})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -40,6 +40,9 @@ func (s *Store) Propose(ctx context.Context, c Command) (uint64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, fmt.Errorf("propose: %w", err)
 	}
+	// A Tick is told to nobody, unless it commits what is: whoever leads anew
+	// finds entries in its log that wait for one of its own term.
+	told := c.Tick == nil || s.State().Index < s.LastCommand()
 	var future raft.ApplyFuture
 	err = s.ask(ctx, func(r *raft.Raft) error {
 		future = r.Apply(data, enqueueTime(ctx))
@@ -48,7 +51,9 @@ func (s *Store) Propose(ctx context.Context, c Command) (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("propose: %w", err)
 	}
-	s.spread()
+	if told {
+		s.spread()
+	}
 	applied, _ := future.Response().(error)
 	return future.Index(), applied
 }

@@ -31,6 +31,31 @@ func TestProposals(t *testing.T) {
 	}
 }
 
+// A leader proves every two leases that it can commit. That is one entry, which
+// every node writes to its disk, and not two; a command that changes something is
+// told to all at once by a second one.
+func TestATickIsOneEntry(t *testing.T) {
+	_, leader := formed(t, 3)
+	entries := func(c Command, times int) uint64 {
+		t.Helper()
+		begin := leader.raft().LastIndex()
+		for range times {
+			if _, err := leader.Propose(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		pause(t.Context(), 100*time.Millisecond)
+		return leader.raft().LastIndex() - begin
+	}
+	const many = 30
+	if n := entries(Command{Tick: &Tick{}}, many); n > many*3/2 { // others may come in between
+		t.Errorf("%d entries for %d ticks", n, many)
+	}
+	if n := entries(Command{Wish: &Wish{Node: "n1", Out: true}}, many); n < 2*many {
+		t.Errorf("%d entries for %d commands", n, many)
+	}
+}
+
 func TestTransferHandsOver(t *testing.T) {
 	nodes, leader := formed(t, 3)
 	if got := leader.Leadership(); got.Term != leader.Term() || got.Since.IsZero() || got.Addr != leader.Addr() {
