@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"math"
 	"slices"
 
 	"earshot/hashmode"
@@ -140,11 +141,16 @@ func (o opened) takes() bool {
 	return false
 }
 
-// outdated reports whether the kernel lets through anything of a service whose
-// buckets have got other packets since.
+// outdated reports whether a service has got other packets since the kernel's
+// map, and the kernel lets anything through: what is the service's now may have
+// been another's of its address, or in another bucket.
 func (o opened) outdated(st *raftstore.State) bool {
-	for name, v := range st.Services {
-		if o.held < v.Remapped && !o.buckets[name].Empty() {
+	passes := false
+	for _, buckets := range o.buckets {
+		passes = passes || !buckets.Empty()
+	}
+	for _, v := range st.Services {
+		if passes && o.held < v.Remapped {
 			return true
 		}
 	}
@@ -216,26 +222,55 @@ type knowledge struct {
 	interfaces map[string]string
 }
 
+// given reports whether the node may go on with a bucket that it has given away:
+// its kernel has answered, and it is the incarnation that opened the bucket. In an
+// earlier one it was judged dead, and nobody waited for its release.
+func (k knowledge) given(self raftstore.Node, sets map[role]hashmode.Set, b hashmode.Bucket) bool {
+	return sets[drain].Has(b) && k.opened.answered && k.opened.held >= self.Changed
+}
+
+// awaits reports whether a bucket given away is not to be closed yet: its new
+// owner is not there, or packets wait here that it has not heard.
+func (k knowledge) awaits(service string, b hashmode.Bucket, slot raftstore.Slot) bool {
+	return !k.levels.ready(slot) || k.busy[service].Has(b)
+}
+
+// untold is the first move of a bucket that the node has given away and goes on
+// with. It can tell the release of none that moved then or later: a level is one
+// number for all. cast has what the node is to the buckets of each service.
+func (k knowledge) untold(st *raftstore.State, self raftstore.Node, cast map[string]map[role]hashmode.Set) uint64 {
+	first := uint64(math.MaxUint64)
+	for name, v := range st.Services {
+		for b := range k.opened.heard(v).All() {
+			if k.given(self, cast[name], b) && k.awaits(name, b, v.Map[b]) {
+				first = min(first, v.Map[b].Since)
+			}
+		}
+	}
+	return first
+}
+
 // keep has the node go on with buckets that its kernel lets through:
 //
 //   - those that it had taken already and that have not moved since. It knew of
 //     every release then, though this process may not have heard of them;
 //   - those given away to a node that does not know it yet. Until that one
 //     holds the map nobody would hear of their clients, and as the new owner
-//     waits for our release it is no harm that it comes later. That holds for
-//     a kernel that has answered, and for the node's own incarnation: in an
-//     earlier one it was judged dead, and nobody waited. Others may have flows
+//     waits for our release it is no harm that it comes later. Others may have flows
 //     there, the new owner not the least: it may have been the former one, too.
 //     Where it holds packets it holds them until then, and until it has decided
-//     about all that came before.
+//     about all that came before;
+//   - those given away whose release could not be told yet, because of one of the
+//     former that moved before, or together with them (untold). Their new owner is
+//     there and would hold what comes, for as long as another takes to come: until
+//     its death is committed, at the worst.
 //
 // Of a service whose buckets have got other packets since it keeps nothing:
 // the numbers mean something else.
-func (k knowledge) keep(v raftstore.Service, self raftstore.Node, sets map[role]hashmode.Set) {
+func (k knowledge) keep(v raftstore.Service, self raftstore.Node, sets map[role]hashmode.Set, untold uint64) {
 	var taken, kept, asked hashmode.Set
-	left := func(b hashmode.Bucket, slot raftstore.Slot) bool {
-		return !sets[drain].Has(b) || !k.opened.answered || k.opened.held < self.Changed ||
-			k.levels.ready(slot) && !k.busy[v.Name].Has(b)
+	goesOn := func(b hashmode.Bucket, slot raftstore.Slot) bool {
+		return k.given(self, sets, b) && (slot.Since >= untold || k.awaits(v.Name, b, slot))
 	}
 	for b := range k.opened.of(v).All() {
 		if int(b) >= len(v.Map) {
@@ -245,13 +280,12 @@ func (k knowledge) keep(v raftstore.Service, self raftstore.Node, sets map[role]
 		switch {
 		case sets[waiting].Has(b) && slot.Since <= k.opened.held:
 			taken.Add(b)
-		case left(b, slot):
-		default:
+		case goesOn(b, slot):
 			kept.Add(b)
 		}
 	}
 	for b := range k.opened.taking[v.Name].All() {
-		if k.opened.held >= v.Remapped && int(b) < len(v.Map) && !left(b, v.Map[b]) {
+		if k.opened.held >= v.Remapped && int(b) < len(v.Map) && goesOn(b, v.Map[b]) {
 			asked.Add(b)
 		}
 	}
@@ -266,10 +300,14 @@ func (k knowledge) keep(v raftstore.Service, self raftstore.Node, sets map[role]
 func desired(st *raftstore.State, node string, k knowledge) nft.Ruleset {
 	rs := nft.Ruleset{Index: st.Index, Hold: st.Holds()}
 	self, interfaces := st.Nodes[node], interfacesOf(st, k.interfaces)
+	cast := map[string]map[role]hashmode.Set{}
+	for name, v := range st.Services {
+		cast[name] = rolesOf(v.Map, node, k.levels)
+	}
+	untold := k.untold(st, self, cast)
 	for _, name := range st.ServiceNames() {
-		v := st.Services[name]
-		sets := rolesOf(v.Map, node, k.levels)
-		k.keep(v, self, sets)
+		v, sets := st.Services[name], cast[name]
+		k.keep(v, self, sets, untold)
 		if self.Failed {
 			// From its death until its return a node opens nothing, lease or
 			// not: nobody waits for its release (rule P14). A lease after the

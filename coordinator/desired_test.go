@@ -95,6 +95,59 @@ func TestAFormerOwnerAnswersUntilItsHeirIsThere(t *testing.T) {
 	}
 }
 
+// TestWhatCannotBeToldIsNotClosed: one level tells of all buckets, so a release
+// cannot be told while a bucket of the same move, or of one before it, waits for
+// another heir. Closed all the same, its new clients would wait for that one: for
+// its death, at the worst.
+func TestWhatCannotBeToldIsNotClosed(t *testing.T) {
+	h := newHistory(t)
+	for _, n := range []string{"a", "b", "c"} {
+		h.join(n, 1)
+	}
+	h.define("web", 4)
+	h.define("mail", 2)
+	h.pin("0-3", "a")
+	h.must(raftstore.Command{Pin: &raftstore.Pin{Service: "mail", Buckets: "0-1", Node: "a"}})
+	a := opened{
+		held: h.state.Index, answered: true,
+		buckets: map[string]hashmode.Set{"web": hashmode.NewSet(0, 1, 2, 3), "mail": hashmode.NewSet(0, 1)},
+	}
+	h.pin("0", "b")
+	first := h.state.Index
+	h.pin("1", "c")
+	second := h.state.Index
+	h.must(raftstore.Command{Pin: &raftstore.Pin{Service: "mail", Buckets: "0", Node: "b"}})
+	third := h.state.Index
+	busy := map[string]hashmode.Set{"mail": hashmode.NewSet(0)}
+	for name, tc := range map[string]struct {
+		know          levels
+		busy          map[string]hashmode.Set
+		drain, ofMail string
+		released      uint64
+	}{
+		"nobody is there":               {released: first - 1},
+		"the first is there":            {know: levels{"b": {Held: first}}, drain: "0", released: second - 1},
+		"the last is there":             {know: levels{"c": {Held: third}}, released: first - 1},
+		"the second is not there":       {know: levels{"b": {Held: third}}, drain: "0", released: second - 1},
+		"the second is there":           {know: levels{"b": {Held: first}, "c": {Held: second}}, drain: "0-1", released: third - 1},
+		"all are there":                 {know: levels{"b": {Held: third}, "c": {Held: third}}, drain: "0-1", ofMail: "0", released: third},
+		"packets wait in the last":      {know: levels{"b": {Held: third}, "c": {Held: third}}, busy: busy, drain: "0-1", released: third - 1},
+		"packets wait in an older move": {know: levels{"b": {Held: third}, "c": {Held: third}}, busy: map[string]hashmode.Set{"web": hashmode.NewSet(0)}, released: first - 1},
+	} {
+		rs := desired(h.state, "a", knowledge{levels: tc.know, opened: a, busy: tc.busy})
+		drains := map[string]string{}
+		for _, s := range rs.Services {
+			drains[s.Name] = s.Drain.String()
+		}
+		if drains["web"] != tc.drain || drains["mail"] != tc.ofMail {
+			t.Errorf("%s: drains %q of web and %q of mail, want %q and %q", name, drains["web"], drains["mail"], tc.drain, tc.ofMail)
+		}
+		if got := releasedUnder(h.state, "a", openedBy(rs)); got != tc.released {
+			t.Errorf("%s: released map %d, want %d", name, got, tc.released)
+		}
+	}
+}
+
 // TestADeadNodeOpensNothing: a node that was judged dead with nobody to give
 // its buckets to still has them by the map. Heard again it is granted a lease,
 // and others are given the buckets without waiting for it (P14).
