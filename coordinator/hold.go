@@ -76,7 +76,9 @@ type asker struct {
 	waiting   []heldPacket
 	undecided map[nft.HeldID]heldPacket // those that wait, and those that are asked about
 	open      map[string]int            // inquiries, by whom they ask
-	problem   error                     // why nothing can be held
+	// turnedAway has those for whose end packets wait.
+	turnedAway map[string]bool
+	problem    error // why nothing can be held
 }
 
 type heldPacket struct {

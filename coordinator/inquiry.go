@@ -17,8 +17,9 @@ const (
 	// askAtOnce bounds the flows of one question.
 	askAtOnce = 2000
 	// askInParallel bounds the inquiries of the same nodes that are open at a
-	// time.
-	askInParallel = 8
+	// time. What comes meanwhile is asked about together when one of them ends:
+	// the busier the nodes are, the more flows go into one question.
+	askInParallel = 2
 )
 
 // byWhom sorts questions by the nodes that they are for: one that does not
@@ -38,11 +39,12 @@ func byWhom(asked []question) map[string][]question {
 func (a *asker) inquire(ctx context.Context, whom string, asked []question) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.open[whom] >= askInParallel {
-		return false
-	}
 	if a.open == nil {
-		a.open = map[string]int{}
+		a.open, a.turnedAway = map[string]int{}, map[string]bool{}
+	}
+	if a.open[whom] >= askInParallel {
+		a.turnedAway[whom] = true
+		return false
 	}
 	a.open[whom]++
 	go func() {
@@ -53,13 +55,22 @@ func (a *asker) inquire(ctx context.Context, whom string, asked []question) bool
 			}
 		}
 		a.conclude(asked, a.askAll(ctx, questions))
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		if a.open[whom]--; a.open[whom] == 0 {
-			delete(a.open, whom)
-		}
+		a.end(whom)
 	}()
 	return true
+}
+
+// end makes room for the next inquiry, for which packets may wait.
+func (a *asker) end(whom string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.open[whom]--; a.open[whom] == 0 {
+		delete(a.open, whom)
+	}
+	if a.turnedAway[whom] {
+		delete(a.turnedAway, whom)
+		signal(a.wake)
+	}
 }
 
 // conclude decides by the answers. What has moved meanwhile, or was not

@@ -3,6 +3,8 @@ package coordinator
 import (
 	"context"
 	"errors"
+	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -50,6 +52,35 @@ func TestANodeThatDoesNotAnswerHoldsUpNobodyElsesPackets(t *testing.T) {
 		defer q.asker.mu.Unlock()
 		if v != nft.Drop || len(q.open) > 0 {
 			t.Errorf("at last: verdict %d, %d kinds of inquiries open", v, len(q.open))
+		}
+	})
+}
+
+// TestWhatComesMeanwhileIsAskedAboutTogether: however many packets come, few
+// questions are open at a time, and no packet waits for longer than two answers
+// take.
+func TestWhatComesMeanwhileIsAskedAboutTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const answer, every, limit = 10 * time.Millisecond, time.Millisecond, 22
+		q := newInquest(t)
+		var open, most, calls atomic.Int64
+		q.known = func(_ context.Context, _ string, flows []nft.Flow) ([]bool, error) {
+			calls.Add(1)
+			most.Store(max(most.Load(), open.Add(1)))
+			defer open.Add(-1)
+			time.Sleep(answer)
+			return make([]bool, len(flows)), nil
+		}
+		q.news.learn(released("a", 1000))
+		for i := nft.HeldID(1); i <= 500; i++ {
+			q.take([]nft.HeldPacket{{ID: i, Service: "web", Flow: flowOf(nft.UDP, fmt.Sprintf("192.0.2.1:%d", i))}})
+			if v := q.after(every, max(i, limit)-limit+1); i > limit && v != nft.Pass {
+				t.Fatalf("packet %d has waited for %v: verdict %d", i-limit+1, limit*every, v)
+			}
+		}
+		time.Sleep(limit * every)
+		if most.Load() > askInParallel || calls.Load() > 150 {
+			t.Errorf("%d questions were asked about 500 packets, %d at a time", calls.Load(), most.Load())
 		}
 	})
 }

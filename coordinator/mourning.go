@@ -50,8 +50,10 @@ func (m *mourning) look(st *raftstore.State, now time.Time) (died bool) {
 	return true
 }
 
-// letGo reports whether a former owner of a bucket of the node's, which others
-// inherit from still, has ended its drain since the last state.
+// letGo reports whether a former owner of a bucket in which the node has a part,
+// and which others inherit from still, has ended its drain since the last state.
+// The node may remember flows as that one's though the bucket is not its own now:
+// it may be again soon.
 func letGo(last, now *raftstore.State, node string) bool {
 	if last == nil || last == now {
 		return false
@@ -59,10 +61,10 @@ func letGo(last, now *raftstore.State, node string) bool {
 	for name, v := range now.Services {
 		before := last.Services[name].Map
 		for b, slot := range v.Map {
-			if b >= len(before) || slot.Owner != node || before[b].Owner != node || len(slot.From) == 0 {
+			if b >= len(before) || len(slot.From) == 0 || slot.Owner != node && !slices.Contains(slot.From, node) {
 				continue
 			}
-			gone := func(name string) bool { return !slices.Contains(slot.From, name) }
+			gone := func(name string) bool { return name != slot.Owner && !slices.Contains(slot.From, name) }
 			if slices.ContainsFunc(before[b].From, gone) {
 				return true
 			}

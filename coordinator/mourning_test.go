@@ -84,6 +84,24 @@ func TestFlowsOfADrainThatHasEndedAreAskedAboutAgain(t *testing.T) {
 	})
 }
 
+// TestADrainThatEndsWhileAnotherHasTheBucketIsHeardOf: b remembers flows as a's.
+// The bucket may come back to it soon.
+func TestADrainThatEndsWhileAnotherHasTheBucketIsHeardOf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := heirOfTwo(t, released("a", 1000, "c", 1000))
+		q.seen(func() {
+			q.join("d", 1)
+			q.pin("0", "d")
+		})
+		if q.kernel.askedAgain != 0 {
+			t.Fatal("asked again when the bucket moved")
+		}
+		if q.seen(func() { q.ends("a") }); q.kernel.askedAgain != 1 {
+			t.Fatalf("asked again %d times after a's end", q.kernel.askedAgain)
+		}
+	})
+}
+
 // TestTheWordOfADrainThatHasEndedIsNotRemembered: a says that a flow is its own,
 // and ends its drain before b has heard that.
 func TestTheWordOfADrainThatHasEndedIsNotRemembered(t *testing.T) {
