@@ -86,7 +86,11 @@ func (c *Coordinator) propose(ctx context.Context, cmd raftstore.Command) error 
 			return err
 		}
 	}
-	_, err := c.store.Propose(ctx, cmd)
+	cmd, err := c.redefinable(ctx, cmd)
+	if err != nil {
+		return err
+	}
+	_, err = c.store.Propose(ctx, cmd)
 	return err
 }
 

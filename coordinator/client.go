@@ -26,6 +26,8 @@ type RemoteError struct {
 	Misuse bool `json:"misuse,omitempty"`
 	// NoLeader: nothing was done, and another node, or this one later, may.
 	NoLeader bool `json:"no_leader,omitempty"`
+	// Unknown: whether it was done is not known. It can be asked for again.
+	Unknown bool `json:"unknown,omitempty"`
 }
 
 // Error is the refusal without the hint.

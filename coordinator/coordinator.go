@@ -10,8 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"sync"
@@ -284,6 +282,9 @@ func (c *Coordinator) executeOnce(ctx context.Context, cmd raftstore.Command) er
 	case lead.Addr == "":
 		return ErrNoLeader
 	}
+	// A leader that hangs is not to take all the time that there is for a command.
+	ctx, cancel := context.WithTimeout(ctx, max(4*c.cfg.Timing.Lease, time.Second))
+	defer cancel()
 	return c.peers.Call(ctx, lead.Addr, pathPropose, cmd, nil)
 }
 
@@ -291,44 +292,11 @@ func (c *Coordinator) executeOnce(ctx context.Context, cmd raftstore.Command) er
 func again(err error) bool {
 	var refusal *RemoteError
 	if errors.As(err, &refusal) {
-		return refusal.NoLeader
+		return refusal.NoLeader || refusal.Unknown
 	}
 	var network net.Error
 	return noLeader(err) || errors.As(err, &network) || errors.Is(err, raftstore.ErrUnknown)
 }
-
-// defineServices proposes what this node's config has and the cluster has
-// not. What the cluster has differently is a problem that the status shows.
-func (c *Coordinator) defineServices(ctx context.Context) error {
-	changed, cancel := c.store.Changed()
-	defer cancel()
-	refused := map[string]bool{}
-	for {
-		st := c.store.State()
-		for _, d := range c.cfg.Services {
-			_, known := st.Services[d.Name]
-			_, member := st.Nodes[c.cfg.Node]
-			if known || !member || refused[d.Name] || st.Removed[d.Name] {
-				continue
-			}
-			err := c.execute(ctx, raftstore.Command{Define: &raftstore.Define{Definition: d, Seed: newSeed()}})
-			var refusal *RemoteError
-			if err != nil && (errors.As(err, &refusal) || errors.Is(err, raftstore.ErrDefinition) || errors.Is(err, raftstore.ErrRemoved)) {
-				refused[d.Name] = true
-				c.log.Error("the cluster refuses a service of this node's config", "service", d.Name, "error", err)
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-changed:
-		}
-	}
-}
-
-// newSeed returns a random seed. Zero is none: to nftables it means that the
-// kernel should choose, and every kernel would choose another.
-func newSeed() uint32 { return 1 + rand.Uint32N(math.MaxUint32) }
 
 // services are this node's services, to count flows of: its part of the buckets
 // does not matter.

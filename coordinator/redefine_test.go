@@ -114,11 +114,28 @@ func (r *redefined) redefine() {
 	change := raftstore.Redefinition{Service: name, Definition: &d, Seed: 3}
 	if have, ok := r.state().Services[name]; ok {
 		change.Was = &have.Definition
-		if name == "app" && rapid.Bool().Draw(r.T, "remove") {
+		if rapid.IntRange(0, 2).Draw(r.T, "remove") == 0 {
 			change.Definition = nil
 		}
 	}
-	r.apply(raftstore.Command{Redefine: &raftstore.Redefine{Changes: []raftstore.Redefinition{change}}})
+	r.propose(raftstore.Command{Redefine: &raftstore.Redefine{Changes: []raftstore.Redefinition{change}}})
+}
+
+// define has an agent start whose config has a service more.
+func (r *redefined) define() {
+	name := rapid.SampledFrom([]string{"web", "app"}).Draw(r.T, "service")
+	d := testDefinition(name, 4)
+	d.Ports = map[string][]string{"web": {"tcp/80"}, "app": {"tcp/5222"}}[name]
+	r.propose(raftstore.Command{Define: &raftstore.Define{Definition: d, Seed: 7}})
+}
+
+// propose commits a command as a leader does.
+func (r *redefined) propose(c raftstore.Command) {
+	c = besideOthers(r.state(), c)
+	if comesBack(r.state(), c) && behind(r.state(), r.knows["a"], r.state().Index) != "" {
+		return
+	}
+	r.apply(c)
 }
 
 // plan moves some buckets, those without an owner at the least.
@@ -145,8 +162,16 @@ func (r *redefined) catchUp(node string) {
 		}
 	}
 	st := newer[len(newer)-1-rapid.IntRange(0, len(newer)-1).Draw(r.T, "behind")]
-	r.kernels[node] = rulesOf(st, node, r.knows[node], r.kernels[node])
+	r.take(node, st)
 	r.knows[node][node] = r.knows[node][node].max(r.level(node))
+}
+
+// take has a node's kernel take in a map.
+func (r *redefined) take(node string, st *raftstore.State) {
+	r.kernels[node] = rulesOf(st, node, r.knows[node], r.kernels[node])
+	if len(st.Services) == 0 { // the address is gone, and its flows with it
+		maps.DeleteFunc(r.flows, func(_ packet, at string) bool { return at == node })
+	}
 }
 
 // level is how far a node's kernel is.
@@ -242,7 +267,9 @@ func TestRedefinitionsBreakNoFlowAndDoubleNone(t *testing.T) {
 		r.apply(raftstore.Command{Define: &raftstore.Define{Definition: testDefinition("web", 4), Seed: 7}})
 		r.plan()
 		for range rapid.IntRange(1, 120).Draw(t, "steps") {
-			switch rapid.IntRange(0, 9).Draw(t, "what") {
+			switch rapid.IntRange(-1, 9).Draw(t, "what") {
+			case -1:
+				r.define()
 			case 0:
 				r.redefine()
 			case 1:
@@ -264,7 +291,7 @@ func TestRedefinitionsBreakNoFlowAndDoubleNone(t *testing.T) {
 		// In the end everybody knows everything, and nobody waits.
 		for range 3 {
 			for _, n := range []string{"a", "b", "c"} {
-				r.kernels[n] = rulesOf(r.state(), n, r.knows[n], r.kernels[n])
+				r.take(n, r.state())
 				for _, m := range []string{"a", "b", "c"} {
 					r.knows[m][n] = r.knows[m][n].max(r.level(n))
 				}

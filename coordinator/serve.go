@@ -38,7 +38,10 @@ func serve[Request, Answer any](f func(context.Context, Request) (Answer, error)
 func refuse(w http.ResponseWriter, err error) {
 	var refusal *RemoteError
 	if !errors.As(err, &refusal) {
-		refusal = &RemoteError{Message: err.Error(), Hint: hintFor(err), Misuse: errors.Is(err, hashmode.ErrSet), NoLeader: noLeader(err)}
+		refusal = &RemoteError{
+			Message: err.Error(), Hint: hintFor(err), Misuse: errors.Is(err, hashmode.ErrSet),
+			NoLeader: noLeader(err), Unknown: errors.Is(err, raftstore.ErrUnknown),
+		}
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusConflict)
@@ -69,6 +72,8 @@ func hintFor(err error) string {
 		return "clients and routers know it: define a service under another name, and remove this one once nobody uses it"
 	case errors.Is(err, raftstore.ErrRestarting):
 		return "try again when `earshot status` does not show it as restarting any more"
+	case errors.Is(err, errRemembers):
+		return "try again in a moment; if it restarts, when `earshot status` does not show it as restarting any more"
 	case errors.Is(err, raftstore.ErrRedefined):
 		return "look at `earshot apply --dry-run`, and try again in a moment"
 	case errors.Is(err, errWitnessApplies):

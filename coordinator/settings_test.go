@@ -135,6 +135,7 @@ func TestEveryLiveKeyIsLive(t *testing.T) {
 
 func TestApply(t *testing.T) {
 	r := newReader(t)
+	r.leads()
 	for _, n := range []string{"a", "b"} {
 		r.must(raftstore.Command{Join: &raftstore.Join{Name: n, ServerID: "id-" + n, Listen: n + ":7440", Weight: 1, Reads: raftstore.CommandVersion}})
 	}

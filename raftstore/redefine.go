@@ -15,6 +15,9 @@ import (
 // or none.
 type Redefine struct {
 	Changes []Redefinition `json:"changes"`
+	// Fresh: they are new services of a node's config, and come from no operator:
+	// the leader does not commit one that was removed. No entry of the log has it.
+	Fresh bool `json:"fresh,omitempty"`
 }
 
 // Redefinition is the change of one service.
