@@ -45,6 +45,8 @@ func (c *crowd) disperse() parting {
 	}
 	c.t.Logf("%d answers later than %v; on the wire %d connections, %d with more than one SYN; %d datagrams, %d not answered",
 		late, lateAfter, p.tcp.Asked, len(p.tcp.Repeated), p.udp.Asked, p.udp.Unanswered)
+	// What clients wait for their own processor is nothing of the cluster's.
+	c.t.Logf("on the wire: SYNs %s; datagrams %s", p.tcp.Waited(lateAfter), p.udp.Waited(lateAfter))
 	return p
 }
 

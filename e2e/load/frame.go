@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"time"
 )
 
 // Proto is what a frame carries.
@@ -27,6 +28,7 @@ const (
 
 // frame is what the witness takes from one frame.
 type frame struct {
+	at       time.Time
 	from     [6]byte // the sender's MAC
 	proto    Proto
 	src, dst netip.AddrPort

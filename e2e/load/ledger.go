@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 )
@@ -65,7 +66,7 @@ func (l *ledger) out(f frame) {
 	}
 	x := l.exchanges[key]
 	if x == nil {
-		x = &exchange{first: time.Now(), openings: map[string]int{}, began: map[string]time.Time{}, sequences: map[uint32]bool{}, speakers: map[string]bool{}}
+		x = &exchange{first: f.at, openings: map[string]int{}, began: map[string]time.Time{}, sequences: map[uint32]bool{}, speakers: map[string]bool{}}
 		l.exchanges[key] = x
 	}
 	x.times++
@@ -100,10 +101,10 @@ func (l *ledger) in(f frame, node string) {
 	}
 	if f.proto != TCP || synAck || f.flags&flagRST != 0 && len(x.openings) == 0 {
 		if x.openings[node]++; x.openings[node] == 1 {
-			x.began[node] = time.Now()
+			x.began[node] = f.at
 		}
 		if x.answered.IsZero() {
-			x.answered = time.Now()
+			x.answered = f.at
 		}
 	}
 }
@@ -155,6 +156,9 @@ type Verdict struct {
 	Twice      []string       // questions with more than one answer
 	Mixed      []string       // connections that several nodes spoke on
 	Repeated   []string       // TCP: SYNs that the client had to send again
+	// Waits are how long questions waited for their first answer on the wire,
+	// whatever the client's own processes waited for: the shortest first.
+	Waits []time.Duration
 }
 
 // verdict sums up.
@@ -171,6 +175,9 @@ func (l *ledger) verdict(proto Proto) Verdict {
 		for node := range x.openings {
 			v.Nodes[node]++
 		}
+		if !x.answered.IsZero() {
+			v.Waits = append(v.Waits, x.answered.Sub(x.first))
+		}
 		if key.proto == TCP && x.times > 1 {
 			v.Repeated = append(v.Repeated, fmt.Sprintf("%s: sent %d times, at first %s", key, x.times, x.first.Format(time.StampMilli)))
 		}
@@ -183,7 +190,15 @@ func (l *ledger) verdict(proto Proto) Verdict {
 	slices.Sort(v.Twice)
 	slices.Sort(v.Mixed)
 	slices.Sort(v.Repeated)
+	slices.Sort(v.Waits)
 	return v
+}
+
+// Waited says how long questions waited, and how many for longer than a limit.
+func (v Verdict) Waited(limit time.Duration) string {
+	late := len(v.Waits) - sort.Search(len(v.Waits), func(i int) bool { return v.Waits[i] > limit })
+	return fmt.Sprintf("answered after %v (p50), %v (p99), %v at the latest, %d later than %v",
+		quantile(v.Waits, 0.5), quantile(v.Waits, 0.99), quantile(v.Waits, 1), late, limit)
 }
 
 // answerer is the one node that answered the newest question of these ports.

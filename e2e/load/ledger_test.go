@@ -3,7 +3,9 @@ package load
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 )
 
 // A small world: one client, one service, two nodes.
@@ -106,5 +108,29 @@ func TestLedgerListsQuestions(t *testing.T) {
 	}
 	if second.Times != 1 || len(second.Nodes) > 0 || !second.Answered.IsZero() || second.Asked.Before(first.Asked) {
 		t.Errorf("the second: %v", second)
+	}
+}
+
+// A wait is from the first asking to the first answer, by the kernel's time.
+func TestLedgerTellsWaits(t *testing.T) {
+	l := newLedger(clientMAC, map[[6]byte]string{nodeMACs["n1"]: "n1"})
+	begin := time.Unix(1e9, 0)
+	for _, f := range []struct {
+		after time.Duration
+		frame
+	}{
+		{0, asks(TCP, flagSYN, 1)}, {time.Second, asks(TCP, flagSYN, 1)}, {1003 * time.Millisecond, answers("n1", TCP, flagSYN|flagACK, 7)},
+		{2 * time.Second, asks(TCP, flagSYN, 2)}, {2002 * time.Millisecond, answers("n1", TCP, flagSYN|flagACK, 9)}, {5 * time.Second, answers("n1", TCP, flagSYN|flagACK, 9)},
+		{6 * time.Second, asks(TCP, flagSYN, 3)},
+	} {
+		f.at = begin.Add(f.after)
+		l.enter(f.frame)
+	}
+	v := l.verdict(TCP)
+	if want := []time.Duration{2 * time.Millisecond, 1003 * time.Millisecond}; !slices.Equal(v.Waits, want) {
+		t.Errorf("waits %v, want %v", v.Waits, want)
+	}
+	if got := v.Waited(200 * time.Millisecond); !strings.HasSuffix(got, "1.003s at the latest, 1 later than 200ms") {
+		t.Errorf("in words: %s", got)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -68,7 +69,7 @@ func (w *Witness) open() error {
 	if w.conn, err = packet.Listen(ifi, packet.Raw, allProtocols, &packet.Config{Filter: filter}); err != nil {
 		return err
 	}
-	if err := enlarge(w.conn); err != nil {
+	if err := errors.Join(enlarge(w.conn), stamped(w.conn)); err != nil {
 		return errors.Join(err, w.conn.Close())
 	}
 	if w.marker, err = packet.Listen(ifi, packet.Raw, etherMark, nil); err != nil {
@@ -99,41 +100,72 @@ func readable() []bpf.Instruction {
 
 // enlarge gives a socket room for bursts.
 func enlarge(conn syscall.Conn) error {
+	return onSocket(conn, func(fd int) error {
+		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, socketBuffer) == nil {
+			return nil
+		}
+		return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, socketBuffer)
+	})
+}
+
+// stamped has the kernel say when each frame came.
+func stamped(conn syscall.Conn) error {
+	return onSocket(conn, func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1) })
+}
+
+func onSocket(conn syscall.Conn, do func(fd int) error) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return err
 	}
 	var inner error
-	err = raw.Control(func(fd uintptr) {
-		if inner = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, socketBuffer); inner != nil {
-			inner = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, socketBuffer)
-		}
-	})
+	err = raw.Control(func(fd uintptr) { inner = do(int(fd)) })
 	return errors.Join(err, inner)
 }
 
 // read takes frames until the witness is closed.
 func (w *Witness) read() {
 	defer close(w.done)
-	buf := make([]byte, readSize)
-	for {
-		n, _, err := w.conn.ReadFrom(buf)
-		w.mu.Lock()
+	raw, err := w.conn.SyscallConn()
+	frame, control := make([]byte, readSize), make([]byte, 64)
+	for err == nil {
+		var n, length int
+		var failed error
+		err = raw.Read(func(fd uintptr) bool {
+			n, length, _, _, failed = unix.Recvmsg(int(fd), frame, control, unix.MSG_DONTWAIT)
+			return !errors.Is(failed, unix.EAGAIN) && !errors.Is(failed, unix.EINTR)
+		})
+		err = errors.Join(err, failed)
 		if err == nil {
-			w.take(buf[:n])
-		} else if !errors.Is(err, net.ErrClosed) {
-			w.err = err
+			w.mu.Lock()
+			w.take(frame[:n], stamp(control[:length]))
+			w.mu.Unlock()
 		}
+	}
+	if !errors.Is(err, net.ErrClosed) && !errors.Is(err, os.ErrClosed) {
+		w.mu.Lock()
+		w.err = err
 		w.mu.Unlock()
-		if err != nil {
-			return
-		}
 	}
 }
 
+// stamp is when the kernel had a frame: its reader may have had no processor for
+// a while. Without a word of the kernel's it is now.
+func stamp(control []byte) time.Time {
+	messages, _ := unix.ParseSocketControlMessage(control)
+	for _, m := range messages {
+		if m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SCM_TIMESTAMPNS && len(m.Data) >= 16 {
+			n := binary.NativeEndian
+			return time.Unix(int64(n.Uint64(m.Data)), int64(n.Uint64(m.Data[8:])))
+		}
+	}
+	return time.Now()
+}
+
 // take enters one frame into the books.
-func (w *Witness) take(b []byte) {
+func (w *Witness) take(b []byte, at time.Time) {
 	if f, ok := parseFrame(b); ok {
+		f.at = at
 		w.ledger.enter(f)
 	} else if a, ok := parseARP(b); ok {
 		w.arps = append(w.arps, a)
