@@ -254,6 +254,9 @@ func tell(t *testing.T) (complaints []string, disturbed int) {
 	udp := s.run("iperf3", "-c", address, "-p", "5202", "-t", seconds, "-u", "-b", "2M", "--json")
 	dig := s.run("dig", "@"+address, "+short", "-f", questions)
 	leash, report := s.quic()
+	s.connected(tcp, "tcp", 5201, 2)
+	s.connected(udp, "tcp", 5202, 1)
+	s.connected(udp, "udp", 5202, 1)
 	for _, n := range s.lab.Nodes {
 		for _, verb := range []string{"out", "in"} {
 			if r, err := n.Run(verb); err != nil || r.Code != 0 {
@@ -293,6 +296,28 @@ func tell(t *testing.T) (complaints []string, disturbed int) {
 		disturbed += strings.Count(n.Log(), "lease lost")
 	}
 	return complaints, disturbed
+}
+
+// connected waits until a client has so many connections to a port. iperf3 opens
+// one after the other, and its server hangs if they come to two nodes: a client
+// whose bucket moves in between is out of luck, as with FTP.
+func (s *stage) connected(p *peer, proto string, port, count int) {
+	s.t.Helper()
+	if p == nil {
+		return
+	}
+	lab.Eventually(s.t, limit, fmt.Sprintf("%d %s connections to port %d", count, proto, port), func() error {
+		var table []byte
+		err := s.client.Do(func() (err error) {
+			table, err = os.ReadFile("/proc/thread-self/net/" + proto)
+			return err
+		})
+		// Established, or of UDP connected: state 01.
+		if n := bytes.Count(table, fmt.Appendf(nil, ":%04X 01 ", port)); err == nil && n < count {
+			err = fmt.Errorf("%d so far", n)
+		}
+		return err
+	})
 }
 
 // iperfError is what iperf3 says went wrong.
