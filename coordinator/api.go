@@ -113,20 +113,16 @@ func movable(st *raftstore.State, p raftstore.Pin) error {
 
 // wish takes a node out or brings it in.
 func (c *Coordinator) wish(ctx context.Context, r WishRequest) (map[string]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
-	defer cancel()
 	if r.Node == "" {
 		r.Node = c.cfg.Node
 	}
-	err := c.execute(ctx, raftstore.Command{Wish: &raftstore.Wish{Node: r.Node, Out: r.Out, Cut: r.Cut}})
+	err := c.executeWithin(ctx, raftstore.Command{Wish: &raftstore.Wish{Node: r.Node, Out: r.Out, Cut: r.Cut}})
 	return map[string]string{"node": r.Node}, err
 }
 
 // move pins buckets to a node.
 func (c *Coordinator) move(ctx context.Context, r MoveRequest) (struct{}, error) {
-	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
-	defer cancel()
-	return struct{}{}, c.execute(ctx, raftstore.Command{Pin: &raftstore.Pin{
+	return struct{}{}, c.executeWithin(ctx, raftstore.Command{Pin: &raftstore.Pin{
 		Service: r.Service, Buckets: r.Buckets, Node: r.Node,
 	}})
 }

@@ -259,6 +259,13 @@ func (c *Coordinator) execute(ctx context.Context, cmd raftstore.Command) error 
 	return c.insist(ctx, func() error { return c.executeOnce(ctx, cmd) })
 }
 
+// executeWithin executes a command within the time that an operator's has.
+func (c *Coordinator) executeWithin(ctx context.Context, cmd raftstore.Command) error {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	return c.execute(ctx, cmd)
+}
+
 // insist asks again while nobody leads.
 func (c *Coordinator) insist(ctx context.Context, ask func() error) error {
 	for {

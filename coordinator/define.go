@@ -70,13 +70,6 @@ func (c *Coordinator) notTaken(d raftstore.Definition, err error, tries tries) {
 	}
 }
 
-// executeWithin executes a command within the time that an operator's has.
-func (c *Coordinator) executeWithin(ctx context.Context, cmd raftstore.Command) error {
-	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
-	defer cancel()
-	return c.execute(ctx, cmd)
-}
-
 // byAddress groups those of the definitions that are wanted, in their order.
 func byAddress(all []raftstore.Definition, wanted func(raftstore.Definition) bool) [][]raftstore.Definition {
 	var groups [][]raftstore.Definition
@@ -173,11 +166,11 @@ func comesBack(st *raftstore.State, cmd raftstore.Command) bool {
 	return false
 }
 
-// removed is a service of a Fresh change that the cluster has removed; its
-// proposer may not have known that yet.
+// removed is a service of a change that the cluster has removed; whoever proposed
+// it as Fresh may not have known that yet.
 func removed(st *raftstore.State, c raftstore.Redefine) string {
 	for _, change := range c.Changes {
-		if c.Fresh && st.Removed[change.Service] {
+		if st.Removed[change.Service] {
 			return change.Service
 		}
 	}

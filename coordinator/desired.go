@@ -314,7 +314,7 @@ func desired(st *raftstore.State, node string, k knowledge) nft.Ruleset {
 			// death needs this map, or a newer one (rule P3).
 			clear(sets)
 		}
-		fresh := sets[inherit].Minus(sets[inherit].Minus(k.fresh[name]))
+		fresh := sets[inherit].Intersect(k.fresh[name])
 		rs.Services = append(rs.Services, nft.Service{
 			Name:      name,
 			Address:   v.Address.Addr(),

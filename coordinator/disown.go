@@ -46,7 +46,7 @@ func partOf(s nft.Service) hashmode.Set { return s.Own.Union(s.Inherit).Union(s.
 func (d *disowner) begin(now nft.Ruleset, opened map[string]hashmode.Set) {
 	d.lose(now, func(s nft.Service) hashmode.Set {
 		all := hashmode.Range(0, hashmode.Bucket(s.Hash.Buckets-1))
-		return all.Minus(s.Own).Minus(s.Inherit).Minus(s.Drain).Minus(s.Take.Minus(s.Take.Minus(opened[s.Name])))
+		return all.Minus(s.Own).Minus(s.Inherit).Minus(s.Drain).Minus(s.Take.Intersect(opened[s.Name]))
 	})
 }
 

@@ -149,7 +149,7 @@ func (o *openers) check(t *rapid.T) {
 	}
 	for i, x := range o.nodes {
 		for _, y := range o.nodes[i+1:] {
-			if both := opens[x].Minus(opens[x].Minus(opens[y])); !both.Empty() {
+			if both := opens[x].Intersect(opens[y]); !both.Empty() {
 				t.Fatalf("%s with map %d and %s with map %d both open buckets %s", x, o.kernel[x].Index, y, o.kernel[y].Index, both)
 			}
 		}

@@ -174,9 +174,7 @@ func changedKeys(was, is []raftstore.Field) []KeyChange {
 
 // apply commits the changes of a plan.
 func (c *Coordinator) apply(ctx context.Context, r raftstore.Redefine) (struct{}, error) {
-	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
-	defer cancel()
-	err := c.execute(ctx, raftstore.Command{Redefine: &r})
+	err := c.executeWithin(ctx, raftstore.Command{Redefine: &r})
 	if err != nil && applied(c.store.State(), r) {
 		err = nil // at the first of several tries, whose answer was lost
 	}

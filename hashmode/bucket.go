@@ -100,6 +100,19 @@ func (s Set) Minus(t Set) Set {
 	return r
 }
 
+// Intersect returns the buckets that are in s and in t.
+func (s Set) Intersect(t Set) Set {
+	r := s.Clone()
+	for i := range r.words {
+		if i < len(t.words) {
+			r.words[i] &= t.words[i]
+		} else {
+			r.words[i] = 0
+		}
+	}
+	return r
+}
+
 // Union returns the buckets that are in s or in t.
 func (s Set) Union(t Set) Set {
 	if len(s.words) < len(t.words) {

@@ -35,7 +35,7 @@ func TestSetIsAsAModel(t *testing.T) {
 		if got := slices.Collect(s.All()); !slices.Equal(got, m.sorted()) || s.Len() != len(m) || s.Empty() != (len(m) == 0) {
 			t.Fatalf("set %v, want %v", got, m.sorted())
 		}
-		union, minus := maps.Clone(m), maps.Clone(m)
+		union, minus, both := maps.Clone(m), maps.Clone(m), maps.Clone(m)
 		maps.Copy(union, n)
 		maps.DeleteFunc(minus, func(b Bucket, _ bool) bool { return n[b] })
 		if got := slices.Collect(s.Union(u).All()); !slices.Equal(got, union.sorted()) {
@@ -43,6 +43,10 @@ func TestSetIsAsAModel(t *testing.T) {
 		}
 		if got := slices.Collect(s.Minus(u).All()); !slices.Equal(got, minus.sorted()) {
 			t.Fatalf("minus %v, want %v", got, minus.sorted())
+		}
+		maps.DeleteFunc(both, func(b Bucket, _ bool) bool { return !n[b] })
+		if got := slices.Collect(s.Intersect(u).All()); !slices.Equal(got, both.sorted()) {
+			t.Fatalf("in both %v, want %v", got, both.sorted())
 		}
 		if s.Equal(u) != maps.Equal(m, n) {
 			t.Fatalf("%v equal to %v: %v", s, u, s.Equal(u))

@@ -22,7 +22,7 @@ func (c contents) closeAfter(before contents, services []Service) {
 		for _, name := range []string{setOwn(s.Name), setInherit(s.Name), setTake(s.Name), setClosing(s.Name)} {
 			open = open.Union(before.buckets[setID{inet, name}])
 		}
-		c.buckets[setID{inet, setClosing(s.Name)}] = s.Drain.Minus(s.Drain.Minus(open))
+		c.buckets[setID{inet, setClosing(s.Name)}] = s.Drain.Intersect(open)
 	}
 }
 

@@ -266,7 +266,7 @@ func (h *holder) narrow(rs Ruleset) {
 			continue // the numbers of its buckets mean other packets
 		}
 		old := h.may[s.Name]
-		next[s.Name] = old.Minus(old.Minus(passable(s)))
+		next[s.Name] = old.Intersect(passable(s))
 	}
 	h.may = next
 	h.mu.Unlock()

@@ -254,7 +254,7 @@ func heldUp(s coordinator.Status, service coordinator.ServiceStatus, share coord
 			continue
 		}
 		theirs := parseBuckets(service.Nodes[i].Own).Union(parseBuckets(service.Nodes[i].Drain))
-		if common := own.Minus(own.Minus(theirs)); !common.Empty() {
+		if common := own.Intersect(theirs); !common.Empty() {
 			stay = stay.Union(common)
 			names = append(names, n.Name)
 		}
